@@ -1,0 +1,77 @@
+#include "models/error.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace stoat {
+
+std::string Place::text() const {
+  std::string out = file;
+  if (line != 0) {
+    out += ":" + std::to_string(line);
+    if (column != 0) out += ":" + std::to_string(column);
+  }
+  return out;
+}
+
+namespace {
+
+std::string compose(const Place& place, std::string_view found, std::string_view expected,
+                    std::string_view remedy) {
+  std::string text = place.text();
+  if (!text.empty()) text += ": ";
+  text += found;
+  if (!expected.empty()) text.append("; expected ").append(expected);
+  if (!remedy.empty()) text.append("; ").append(remedy);
+  return text;
+}
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+Error usage_error(const Place& place, std::string_view found, std::string_view expected,
+                  std::string_view remedy) {
+  return Error(ExitCode::kUsage, compose(place, found, expected, remedy));
+}
+
+Error damaged_error(const Place& place, std::string_view found, std::string_view expected,
+                    std::string_view remedy) {
+  return Error(ExitCode::kDamaged, compose(place, found, expected, remedy));
+}
+
+Error resource_error(const Place& place, std::string_view found, std::string_view expected,
+                     std::string_view remedy) {
+  return Error(ExitCode::kResource, compose(place, found, expected, remedy));
+}
+
+std::string nearest_name_hint(std::string_view found, const std::vector<std::string>& known) {
+  const std::string* best = nullptr;
+  std::size_t best_distance = std::max<std::size_t>(1, found.size() / 3) + 1;
+  for (const std::string& name : known) {
+    const std::size_t distance = edit_distance(found, name);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = &name;
+    }
+  }
+  if (best != nullptr) return "did you mean '" + *best + "'?";
+  std::string text = "known: ";
+  for (std::size_t i = 0; i < known.size(); ++i) text += (i == 0 ? "" : ", ") + known[i];
+  return text;
+}
+
+}  // namespace stoat

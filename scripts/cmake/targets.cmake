@@ -1,0 +1,101 @@
+# The three functions every folder uses. Includes are written from the repository's root.
+#   stoat_library(NAME SOURCES a.cpp ... [DEPS x ...] [PRIVATE_DEPS y ...])   -> stoat_NAME, stoat::NAME
+#   stoat_program(NAME SOURCES a.cpp ... [DEPS x ...] [PORTABLE])             -> bin/NAME, installed
+#   stoat_test(NAME SOURCES a.cpp ... [DEPS x ...] LABELS unit ... [PROGRAMS target ...]
+#              [TIMEOUT seconds] [ENVIRONMENT VAR=value ...] [NO_MAIN])       -> one ctest test a TEST()
+# A library without a .cpp or .cu among its SOURCES is header-only (INTERFACE).
+include(GoogleTest)
+
+set(STOAT_TEST_LABELS unit property golden statistical systemc gpu slow)
+
+# Sets OUT to whether STOAT_ONLY lets FOLDER be built.
+function(stoat_folder_wanted FOLDER OUT)
+  if(STOAT_ONLY STREQUAL "" OR FOLDER IN_LIST STOAT_ONLY)
+    set(${OUT} ON PARENT_SCOPE)
+  else()
+    set(${OUT} OFF PARENT_SCOPE)
+  endif()
+endfunction()
+
+function(stoat_library NAME)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPS;PRIVATE_DEPS")
+  _stoat_check_arguments(stoat_library ${NAME} "${arg_UNPARSED_ARGUMENTS}" "${arg_SOURCES}")
+  set(target stoat_${NAME})
+  set(compiled ${arg_SOURCES})
+  list(FILTER compiled INCLUDE REGEX "\\.(cpp|cu|c)$")
+  if(compiled)
+    add_library(${target} STATIC ${arg_SOURCES})
+    target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR})
+    target_link_libraries(${target} PUBLIC ${arg_DEPS}
+      PRIVATE ${arg_PRIVATE_DEPS} $<BUILD_INTERFACE:stoat_warnings>)
+  else()
+    add_library(${target} INTERFACE ${arg_SOURCES})
+    target_include_directories(${target} INTERFACE ${CMAKE_SOURCE_DIR})
+    target_link_libraries(${target} INTERFACE ${arg_DEPS} ${arg_PRIVATE_DEPS})
+  endif()
+  add_library(stoat::${NAME} ALIAS ${target})
+endfunction()
+
+function(stoat_program NAME)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "PORTABLE" "" "SOURCES;DEPS")
+  _stoat_check_arguments(stoat_program ${NAME} "${arg_UNPARSED_ARGUMENTS}" "${arg_SOURCES}")
+  add_executable(${NAME} ${arg_SOURCES})
+  target_include_directories(${NAME} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${NAME} PRIVATE ${arg_DEPS} stoat_warnings)
+  if(STOAT_PORTABLE AND arg_PORTABLE)
+    target_link_options(${NAME} PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
+  install(TARGETS ${NAME} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
+
+function(stoat_test NAME)
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_MAIN;PORTABLE" "TIMEOUT"
+    "SOURCES;DEPS;LABELS;PROGRAMS;ENVIRONMENT")
+  _stoat_check_arguments(stoat_test ${NAME} "${arg_UNPARSED_ARGUMENTS}" "${arg_SOURCES}")
+  if(NOT arg_LABELS)
+    message(FATAL_ERROR "stoat_test(${NAME}): LABELS is missing; use some of ${STOAT_TEST_LABELS}")
+  endif()
+  foreach(label IN LISTS arg_LABELS)
+    if(NOT label IN_LIST STOAT_TEST_LABELS)
+      message(FATAL_ERROR "stoat_test(${NAME}): unknown label '${label}'; use some of ${STOAT_TEST_LABELS}")
+    endif()
+  endforeach()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  add_executable(${NAME} ${arg_SOURCES})
+  set_target_properties(${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_include_directories(${NAME} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_compile_definitions(${NAME} PRIVATE
+    STOAT_TEST_SOURCE_DIR="${CMAKE_SOURCE_DIR}" STOAT_TEST_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+  target_link_libraries(${NAME} PRIVATE ${arg_DEPS} stoat_warnings
+    $<IF:$<BOOL:${arg_NO_MAIN}>,GTest::gtest,GTest::gtest_main>)
+  if(STOAT_PORTABLE AND arg_PORTABLE)
+    target_link_options(${NAME} PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
+  if(arg_PROGRAMS)
+    add_dependencies(${NAME} ${arg_PROGRAMS})
+  endif()
+  gtest_discover_tests(${NAME} DISCOVERY_TIMEOUT 120 DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES
+    TEST_LIST ${NAME}_TESTS PROPERTIES TIMEOUT ${arg_TIMEOUT})
+  # gtest_discover_tests loses lists given as properties, so lists are set by a file ctest reads after it.
+  set(late ${CMAKE_CURRENT_BINARY_DIR}/${NAME}_properties.cmake)
+  file(CONFIGURE OUTPUT ${late} @ONLY CONTENT [=[
+foreach(test IN LISTS @NAME@_TESTS)
+  set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@" ENVIRONMENT "@arg_ENVIRONMENT@")
+endforeach()
+]=])
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${late})
+endfunction()
+
+function(_stoat_check_arguments FUNCTION NAME UNPARSED SOURCES)
+  if(UNPARSED)
+    message(FATAL_ERROR "${FUNCTION}(${NAME}): unknown arguments: ${UNPARSED}")
+  endif()
+  if(NOT SOURCES)
+    message(FATAL_ERROR "${FUNCTION}(${NAME}): SOURCES is missing")
+  endif()
+endfunction()
