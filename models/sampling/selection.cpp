@@ -122,8 +122,7 @@ Method method_from_name(std::string_view name) {
   for (const MethodName& entry : kMethods) {
     if (entry.name == name) return entry.method;
   }
-  throw usage_error({}, "unknown method '" + std::string(name) + "'",
-                    "one of dense, iid, strat, sys, prop, flash, topk",
+  throw usage_error({}, "unknown method '" + std::string(name) + "'", "an attention method",
                     nearest_name_hint(name, method_names()));
 }
 
