@@ -1,0 +1,185 @@
+// From options to a plan. Order: cheap checks first, so that a mistake is reported at once.
+#include "gpu/capture_plan.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "gpu/inputs.h"
+#include "models/error.h"
+#include "models/files.h"
+#include "models/hash.h"
+
+namespace stoat {
+namespace {
+
+constexpr std::uint32_t kDefaultMaxNew = 32;
+constexpr std::uint32_t kRowElementBytes = 2;  // bf16 KV cache
+
+// With a prompt or questions a tokenizer is needed; with token ids alone its absence only costs the
+// text.
+std::unique_ptr<Tokenizer> load_tokenizer(const CaptureOptions& options, CapturePlan& plan) {
+  try {
+    return tokenizer_of(plan.model_folder);
+  } catch (const Error& error) {
+    if (!options.prompt_file.empty() || !options.questions_file.empty()) throw;
+    plan.notes.push_back(std::string("token ids only, no text: ") + error.what());
+    return nullptr;
+  }
+}
+
+std::vector<std::int32_t> encode(const Tokenizer& tokenizer, const std::string& text,
+                                 const Place& place, std::uint32_t vocab_size) {
+  std::vector<std::int32_t> tokens = tokenizer.encode(text);
+  for (const std::int32_t id : tokens) {
+    if (id < 0 || id >= static_cast<std::int64_t>(vocab_size)) {
+      throw usage_error(place, "the tokenizer made token id " + std::to_string(id),
+                        "0 to " + std::to_string(vocab_size - 1) + ", the model's vocabulary",
+                        "give the tokenizer that belongs to this model");
+    }
+  }
+  return tokens;
+}
+
+void plan_prompt(const CaptureOptions& options, CapturePlan& plan) {
+  if (options.prompt_file.empty() == options.tokens_file.empty()) {
+    throw usage_error({},
+                      options.prompt_file.empty() ? "neither --prompt nor --tokens"
+                                                  : "both --prompt and --tokens",
+                      "exactly one of them");
+  }
+  const bool text = !options.prompt_file.empty();
+  const std::string& path = text ? options.prompt_file : options.tokens_file;
+  plan.prompt = text ? encode(*plan.tokenizer, read_file(path), {path}, plan.config.vocab_size)
+                     : read_token_file(path, plan.config.vocab_size);
+  if (plan.prompt.empty()) {
+    throw usage_error({path}, "an empty prompt (context 0)", "at least one token to decode from");
+  }
+  if (options.questions_file.empty()) return;
+  for (Question& question : read_questions(options.questions_file)) {
+    PlannedQuestion planned;
+    planned.tokens =
+        encode(*plan.tokenizer, question.text, {options.questions_file}, plan.config.vocab_size);
+    planned.question = std::move(question);
+    plan.questions.push_back(std::move(planned));
+  }
+}
+
+void plan_steps(const CaptureOptions& options, CapturePlan& plan) {
+  plan.max_new = options.max_new.value_or(plan.questions.empty() ? kDefaultMaxNew : 0);
+  std::uint64_t steps = plan.max_new;
+  for (const PlannedQuestion& question : plan.questions)
+    steps += question.tokens.size() + question.question.generate;
+  if (steps == 0)
+    throw usage_error({"--max-new"}, "0 tokens and no questions", "something to decode");
+  const std::uint64_t context = plan.prompt.size() + steps;
+  if (context > plan.config.max_position_embeddings) {
+    throw usage_error({options.prompt_file.empty() ? options.tokens_file : options.prompt_file},
+                      std::to_string(plan.prompt.size()) + " prompt tokens and " +
+                          std::to_string(steps) + " decode steps make a context of " +
+                          std::to_string(context),
+                      "at most " + std::to_string(plan.config.max_position_embeddings) +
+                          " (max_position_embeddings of the model)",
+                      "shorten the prompt, or ask for fewer tokens");
+  }
+  plan.steps = static_cast<std::uint32_t>(steps);
+  plan.largest_context = static_cast<std::uint32_t>(context);
+}
+
+void plan_recording(const CaptureOptions& options, CapturePlan& plan) {
+  RecordingOptions& recording = plan.recording;
+  const std::uint32_t n_layers = plan.config.n_layers;
+  recording.method = options.method;
+  recording.score_kind = options.score_kind;
+  recording.ternary = options.ternary;
+  recording.full_stats = options.full_stats;
+  recording.seed = options.seed;
+  if (!options.score_layers.empty())
+    recording.score_layers = parse_layers(options.score_layers, n_layers);
+  if (!options.probe_budgets.empty())
+    recording.probe_budgets = parse_budget_list(options.probe_budgets);
+  if (options.method == Method::kDense) {
+    if (!recording.probe_budgets.empty()) {
+      throw usage_error({"--probe-budgets"}, "--method dense", "a method that has a budget");
+    }
+    if (!options.budget.empty())
+      plan.notes.push_back("dense reads every row: --budget has no effect");
+  } else {
+    recording.budgets =
+        resolve_budgets(options.budget.empty() ? kDefaultBudget : options.budget, n_layers);
+  }
+  if (options.method == Method::kFlash) {
+    ensure_flash_fits(recording.budgets, recording.probe_budgets, plan.largest_context);
+  }
+  if (options.score_kind == ScoreKind::kTernary) {
+    if (options.ternary.draws == 0 || options.ternary.draws > 64) {
+      throw usage_error({"--ternary-draws"}, std::to_string(options.ternary.draws), "1 to 64");
+    }
+    if (plan.config.head_dim % 8 != 0) {
+      throw usage_error({plan.model_folder + "/config.json"},
+                        "head_dim " + std::to_string(plan.config.head_dim),
+                        "a multiple of 8 for --score ternary");
+    }
+  }
+}
+
+TraceHeader plan_header(const CaptureOptions& options, const CapturePlan& plan) {
+  namespace fs = std::filesystem;
+  TraceHeader header;
+  // "models/" and "." name folders too: the last part of the full path is the model's name.
+  fs::path folder = fs::absolute(plan.model_folder).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();
+  header.model_name = folder.filename().string();
+  header.model_config_hash = plan.config.hash;
+  header.tokenizer = plan.tokenizer ? plan.tokenizer->name() : "";
+  header.prompt_hash = hash_text({reinterpret_cast<const char*>(plan.prompt.data()),
+                                  plan.prompt.size() * sizeof(plan.prompt.front())});
+  header.seed = options.seed;
+  header.method = options.method;
+  header.budgets = plan.recording.budgets;
+  header.score_kind = options.score_kind;
+  header.ternary = options.ternary;
+  header.row_bytes = plan.config.head_dim * kRowElementBytes;
+  header.n_layers = plan.config.n_layers;
+  header.n_q_heads = plan.config.n_q_heads;
+  header.n_kv_heads = plan.config.n_kv_heads;
+  header.head_dim = plan.config.head_dim;
+  return header;
+}
+
+}  // namespace
+
+void ensure_flash_fits(const std::vector<std::uint32_t>& budgets,
+                       const std::vector<std::uint32_t>& probe_budgets,
+                       std::uint32_t largest_context) {
+  const std::uint32_t tiles = tiles_of_context(largest_context);
+  const auto check = [&](const std::vector<std::uint32_t>& list, const char* option) {
+    for (const std::uint32_t budget : list) {
+      if (budget >= tiles) continue;
+      throw usage_error({option}, "budget " + std::to_string(budget),
+                        "at least " + std::to_string(tiles) +
+                            ": flash needs a sample in every 256-row tile of the " +
+                            "largest context, " + std::to_string(largest_context) + " rows",
+                        "raise it, or use --method prop");
+    }
+  };
+  check(budgets, "--budget");
+  check(probe_budgets, "--probe-budgets");
+}
+
+CapturePlan plan_capture(const CaptureOptions& options) {
+  CapturePlan plan;
+  ensure_output_free(options.output, options.force);
+  plan.backend = choose_backend(options.backend);
+  if (!plan.backend.why.empty()) plan.notes.push_back(plan.backend.why);
+  plan.model_folder = resolve_model_folder(options.model);
+  plan.config = read_model_config(plan.model_folder + "/config.json");
+  plan.tokenizer = load_tokenizer(options, plan);
+  plan_prompt(options, plan);
+  plan_steps(options, plan);
+  plan_recording(options, plan);
+  plan.header = plan_header(options, plan);
+  return plan;
+}
+
+}  // namespace stoat

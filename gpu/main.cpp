@@ -1,0 +1,209 @@
+// stoat-capture: the command line of a capture. Parses, handles signals, prints; the work is in
+// gpu/capture.h.
+//
+// Reached as `stoat capture`. Results go to stdout, talk to stderr; exit codes as in
+// models/error.h.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+#include "gpu/capture.h"
+#include "gpu/result_text.h"
+#include "models/error.h"
+#include "models/version.h"
+
+namespace {
+
+std::atomic<bool> stop_requested{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler");
+
+// The first signal ends after the current step; the second one ends at once (the spool stays
+// recoverable).
+void request_stop(int signal) {
+  stop_requested.store(true);
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  ::sigaction(signal, &standard, nullptr);
+}
+
+void handle_signals() {
+  struct sigaction action {};
+  action.sa_handler = request_stop;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+// Text of options that become typed values after parsing.
+struct Words {
+  std::string method = "prop", score = "exact", stats = "fast", backend = "auto";
+  std::string coupling = "independent", normaliser = "max";
+  std::uint32_t max_new = 0;
+  bool json = false, quiet = false, verbose = false;
+};
+
+struct TernaryFlags {
+  CLI::Option* draws = nullptr;
+  CLI::Option* coupling = nullptr;
+  CLI::Option* normaliser = nullptr;
+};
+
+void add_model_options(CLI::App& app, stoat::CaptureOptions& options, Words& words) {
+  app.add_option("--model", options.model, "model folder, or a shipped model")
+      ->capture_default_str();
+  app.add_option("--prompt", options.prompt_file, "text file to decode from");
+  app.add_option("--tokens", options.tokens_file, "token ids instead: text or .npy");
+  app.add_option("--questions", options.questions_file,
+                 R"(JSON lines {"text", "generate", "expect", "kind"}, asked after the prompt)");
+  app.add_option("--max-new", words.max_new,
+                 "tokens to decode after that (32; with --questions 0)");
+  app.add_flag("--ignore-eos", options.ignore_eos, "decode on after the end-of-text token");
+  app.add_option("--seed", options.seed, "seed of all draws")->capture_default_str();
+}
+
+TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, Words& words) {
+  app.add_option("--method", words.method, "dense iid strat sys prop flash topk")
+      ->capture_default_str();
+  app.add_option("--budget", options.budget,
+                 "rows drawn a head: a number, or a file with one a layer")
+      ->default_str(stoat::kDefaultBudget);
+  app.add_option("--score", words.score, "exact or ternary")->capture_default_str();
+  TernaryFlags flags;
+  flags.draws = app.add_option("--ternary-draws", options.ternary.draws, "draws a query, 1 to 64")
+                    ->capture_default_str();
+  flags.coupling =
+      app.add_option("--ternary-coupling", words.coupling, "independent coupled group-mean")
+          ->capture_default_str();
+  flags.normaliser = app.add_option("--ternary-normaliser", words.normaliser, "max or pow2")
+                         ->capture_default_str();
+  app.add_option("--stats", words.stats,
+                 "fast, or full: errors against exact attention and a dense twin")
+      ->capture_default_str();
+  app.add_option("--scores", options.score_layers,
+                 "layers whose score codes are kept, e.g. 0,2 or all");
+  app.add_option("--probe-budgets", options.probe_budgets,
+                 "output error at these budgets too, e.g. 4,16,64");
+  return flags;
+}
+
+void add_run_options(CLI::App& app, stoat::CaptureOptions& options, Words& words) {
+  app.add_option("--backend", words.backend, "auto cpu cuda")->capture_default_str();
+  app.add_option("--threads", options.threads, "0: all cores; results do not depend on it")
+      ->capture_default_str();
+  app.add_option("-o,--output", options.output, "trace file to write; times go to FILE.run.json")
+      ->required();
+  app.add_flag("--force", options.force, "replace the output when it exists");
+  app.add_flag("--json", words.json, "print the result as JSON");
+  auto* quiet = app.add_flag("-q,--quiet", words.quiet, "no talk but errors");
+  app.add_flag("-v,--verbose", words.verbose, "a line a step")->excludes(quiet);
+  app.set_version_flag(
+      "--version", fmt::format("stoat-capture {} ({})", stoat::tool_version(), stoat::build_id()));
+}
+
+// "exact" or "ternary", "fast" or "full": is it the second?
+bool second_of(const std::string& found, const char* option,
+               const std::vector<std::string>& names) {
+  if (found == names[0]) return false;
+  if (found == names[1]) return true;
+  throw stoat::usage_error({option}, "'" + found + "'", names[0] + " or " + names[1],
+                           stoat::nearest_name_hint(found, names));
+}
+
+void resolve_words(const CLI::App& app, const Words& words, const TernaryFlags& ternary,
+                   stoat::CaptureOptions& options) {
+  options.method = stoat::method_from_name(words.method);
+  options.backend = stoat::backend_from_name(words.backend);
+  options.full_stats = second_of(words.stats, "--stats", {"fast", "full"});
+  if (second_of(words.score, "--score", {"exact", "ternary"}))
+    options.score_kind = stoat::ScoreKind::kTernary;
+  options.ternary.coupling = stoat::coupling_from_name(words.coupling);
+  options.ternary.normaliser = stoat::normaliser_from_name(words.normaliser);
+  if (app.count("--max-new") > 0) options.max_new = words.max_new;
+  if (options.score_kind == stoat::ScoreKind::kTernary) return;
+  for (const CLI::Option* option : {ternary.draws, ternary.coupling, ternary.normaliser}) {
+    if (option->count() > 0) {
+      throw stoat::usage_error({option->get_name()}, "given without --score ternary", "",
+                               "add --score ternary");
+    }
+  }
+}
+
+int finish(const stoat::CaptureResult& result, const Words& words) {
+  if (!result.content_hash.empty()) {
+    fmt::print("{}", words.json ? stoat::result_json(result) : stoat::result_table(result));
+  }
+  if (!result.interrupted) return static_cast<int>(stoat::ExitCode::kOk);
+  if (result.content_hash.empty()) {
+    fmt::print(stderr, "stoat-capture: interrupted before the first step; nothing was written\n");
+  } else {
+    fmt::print(stderr, "stoat-capture: interrupted; {} is whole and holds the {} steps done\n",
+               result.path, result.steps.size());
+  }
+  return static_cast<int>(stoat::ExitCode::kInterrupted);
+}
+
+// "--methd: did you mean '--method'?" for the first word that looks like an option and is none.
+std::string misspelt_option(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
+    if (!word.starts_with("--") || std::find(known.begin(), known.end(), word) != known.end())
+      continue;
+    return fmt::format("stoat-capture: unknown option '{}'; {}", word,
+                       stoat::nearest_name_hint(word, known));
+  }
+  return {};
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Decode a prompt with a trained model and record which KV rows every step touches.",
+               "stoat-capture"};
+  stoat::CaptureOptions options;
+  Words words;
+  add_model_options(app, options, words);
+  const TernaryFlags ternary = add_method_options(app, options, words);
+  add_run_options(app, options, words);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ExtrasError& error) {
+    const std::string hint = misspelt_option(app, argc, argv);
+    if (hint.empty()) return app.exit(error), static_cast<int>(stoat::ExitCode::kUsage);
+    fmt::print(stderr, "{}\n", hint);
+    return static_cast<int>(stoat::ExitCode::kUsage);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(stoat::ExitCode::kUsage);
+  }
+  resolve_words(app, words, ternary, options);
+  handle_signals();
+  return finish(stoat::capture(options, {words.quiet     ? -1
+                                         : words.verbose ? 1
+                                                         : 0,
+                                         &stop_requested}),
+                words);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const stoat::Error& error) {
+    fmt::print(stderr, "stoat-capture: {}\n", error.what());
+    return static_cast<int>(error.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr,
+               "stoat-capture: not enough memory for this model and context; shorten the prompt\n");
+    return static_cast<int>(stoat::ExitCode::kResource);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "stoat-capture: internal error, please report: {}\n", error.what());
+    return 1;
+  }
+}
