@@ -1,0 +1,282 @@
+// Writing and reading frames (spool.h). Every byte read is under one of two checksums.
+#include "traces/spool.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "models/error.h"
+#include "models/hash.h"
+#include "traces/validate.h"
+
+namespace stoat {
+
+namespace {
+
+constexpr std::uint16_t kHeaderFrame = 1;
+constexpr std::uint16_t kRecordsFrame = 2;
+constexpr std::uint64_t kMaxHeaderFrame = std::uint64_t{1} << 22;
+
+struct FrameHead {
+  char magic[8];
+  std::uint16_t version, kind;
+  std::uint32_t number;
+  std::uint64_t packed, raw;
+  std::uint32_t step, records;
+  std::uint32_t payload_crc, head_crc;
+};
+static_assert(sizeof(FrameHead) == kFrameHeaderBytes);
+
+std::string reason(int error) { return std::strerror(error); }
+
+}  // namespace
+
+struct SpoolWriter::Packer {
+  ZSTD_CCtx* context = ZSTD_createCCtx();
+  std::vector<std::uint8_t> frame;
+  ~Packer() { ZSTD_freeCCtx(context); }
+};
+
+SpoolWriter::SpoolWriter(const std::string& path, const TraceHeader& header, const ToolStamp& tool,
+                         SpoolSync sync)
+    : path_(path), sync_(sync), packer_(std::make_unique<Packer>()) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
+  if (fd_ < 0) {
+    const int error = errno;
+    if (error == EEXIST) {
+      throw usage_error(
+          {path}, "a spool of an earlier recording is here", "no such file",
+          fmt::format("turn it into a trace with 'stoat trace recover {} -o FILE', or "
+                      "remove it",
+                      path));
+    }
+    throw resource_error({path}, "the spool cannot be created: " + reason(error),
+                         "a writable folder", "choose another -o");
+  }
+  ::flock(fd_, LOCK_EX | LOCK_NB);
+  const std::string text = encode_header(header, tool);
+  try {
+    write_frame(kHeaderFrame, text.data(), text.size(), 0, 0);
+  } catch (...) {  // a spool without a header frame is of no use
+    ::unlink(path_.c_str());
+    ::close(fd_);
+    throw;
+  }
+}
+
+SpoolWriter::~SpoolWriter() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void SpoolWriter::append(const TraceRecords& records) {
+  const std::vector<std::uint8_t> raw = encode_records(records);
+  write_frame(kRecordsFrame, raw.data(), raw.size(), records.step.front(),
+              static_cast<std::uint32_t>(records.size()));
+}
+
+void SpoolWriter::write_frame(std::uint16_t kind, const void* raw, std::size_t raw_bytes,
+                              std::uint32_t step, std::uint32_t records) {
+  if (raw_bytes > kMaxFrameBytes) {
+    throw resource_error({path_}, fmt::format("step {} needs a frame of {} bytes", step, raw_bytes),
+                         fmt::format("at most {}", kMaxFrameBytes),
+                         "record scores of fewer layers (--scores)");
+  }
+  auto& frame = packer_->frame;
+  frame.resize(kFrameHeaderBytes + ZSTD_compressBound(raw_bytes));
+  const std::size_t packed = ZSTD_compressCCtx(packer_->context, frame.data() + kFrameHeaderBytes,
+                                               frame.size() - kFrameHeaderBytes, raw, raw_bytes, 1);
+  if (ZSTD_isError(packed)) {
+    throw resource_error({path_}, std::string("zstd: ") + ZSTD_getErrorName(packed));
+  }
+  FrameHead head{};
+  std::memcpy(head.magic, kSpoolMagic.data(), kSpoolMagic.size());
+  head.version = kSpoolVersion;
+  head.kind = kind;
+  head.number = frames_;
+  head.packed = packed;
+  head.raw = raw_bytes;
+  head.step = step;
+  head.records = records;
+  head.payload_crc = crc32c(frame.data() + kFrameHeaderBytes, packed);
+  head.head_crc = crc32c(&head, kFrameHeaderBytes - sizeof(head.head_crc));
+  std::memcpy(frame.data(), &head, sizeof(head));
+
+  const std::size_t bytes = kFrameHeaderBytes + packed;
+  std::size_t done = 0;
+  int error = 0;
+  while (done < bytes && error == 0) {  // one call, unless it comes back short: the second says why
+    const ssize_t wrote = ::write(fd_, frame.data() + done, bytes - done);
+    if (wrote > 0) {
+      done += static_cast<std::size_t>(wrote);
+    } else if (wrote == 0 || errno != EINTR) {
+      error = wrote == 0 ? ENOSPC : errno;
+    }
+  }
+  if (error == 0 && sync_ == SpoolSync::kEveryFrame && ::fdatasync(fd_) != 0) error = errno;
+  if (error != 0) {
+    const bool cut = ::ftruncate(fd_, static_cast<off_t>(bytes_)) == 0;
+    throw resource_error(
+        {path_},
+        fmt::format("frame {} needs {} bytes, {} were written: {}", frames_, bytes, done,
+                    reason(error)),
+        fmt::format("{} bytes free", bytes),
+        fmt::format(
+            "{} whole frames ({} bytes) are kept{}; free space and run 'stoat trace recover {}'",
+            frames_, bytes_, cut ? "" : " (the torn frame after them could not be cut off)",
+            path_));
+  }
+  bytes_ += bytes;
+  ++frames_;
+}
+
+void SpoolWriter::sync() {
+  if (::fsync(fd_) != 0) throw resource_error({path_}, "fsync: " + reason(errno));
+}
+
+struct SpoolReader::Frame {
+  FrameHead head{};
+  std::vector<std::uint8_t> raw;
+};
+
+SpoolReader::SpoolReader(const std::string& path) : path_(path) {
+  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd_ < 0) throw usage_error({path}, "cannot be opened: " + reason(errno), "a spool");
+  struct stat info {};
+  if (::fstat(fd_, &info) == 0) size_ = static_cast<std::uint64_t>(info.st_size);
+  try {
+    Frame frame;
+    if (!read_frame(frame)) {
+      throw damaged_error({path}, damage_.empty() ? "no whole frame" : damage_, "a header frame",
+                          "nothing was recorded that could be recovered");
+    }
+    if (frame.head.kind != kHeaderFrame) {
+      throw damaged_error({path}, "the first frame is not the header", "a header frame");
+    }
+    header_ = parse_header({reinterpret_cast<const char*>(frame.raw.data()), frame.raw.size()},
+                           path, &tool_);
+  } catch (...) {
+    ::close(fd_);
+    throw;
+  }
+}
+
+SpoolReader::~SpoolReader() { ::close(fd_); }
+
+void SpoolReader::lock() {
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    throw resource_error({path_}, "another process is still recording into this spool", {},
+                         "wait for its end, or stop it");
+  }
+}
+
+namespace {
+
+// All of [offset, offset + bytes), or what there is; returns the bytes read.
+std::uint64_t read_at(int fd, void* to, std::uint64_t bytes, std::uint64_t offset) {
+  std::uint64_t done = 0;
+  while (done < bytes) {
+    const ssize_t got =
+        ::pread(fd, static_cast<char*>(to) + done, bytes - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    done += static_cast<std::uint64_t>(got);
+  }
+  return done;
+}
+
+// Why a frame's head cannot be believed; empty when it can.
+std::string head_problem(const FrameHead& head, std::uint32_t number) {
+  if (std::memcmp(head.magic, kSpoolMagic.data(), kSpoolMagic.size()) != 0) return "no frame magic";
+  if (crc32c(&head, kFrameHeaderBytes - sizeof(head.head_crc)) != head.head_crc) {
+    return "the checksum of the frame's head is wrong";
+  }
+  if (head.version != kSpoolVersion) {
+    return fmt::format("spool version {}, this tool reads {}; use a newer stoat", head.version,
+                       kSpoolVersion);
+  }
+  if (head.number != number) return fmt::format("frame {} where {} belongs", head.number, number);
+  if (head.raw > kMaxFrameBytes || head.packed > ZSTD_compressBound(kMaxFrameBytes) ||
+      (head.kind == kHeaderFrame && head.raw > kMaxHeaderFrame)) {
+    return fmt::format("a frame of {} bytes", head.raw);
+  }
+  return {};
+}
+
+}  // namespace
+
+bool SpoolReader::read_frame(Frame& frame) {
+  const std::uint64_t left = size_ - offset_;
+  const auto bad = [&](const std::string& what) {
+    damage_ = fmt::format("frame {} at byte {}: {}", frames_, offset_, what);
+    return false;
+  };
+  if (left == 0 || !damage_.empty()) return false;
+  const std::uint64_t got =
+      read_at(fd_, &frame.head, std::min<std::uint64_t>(left, kFrameHeaderBytes), offset_);
+  if (got < kFrameHeaderBytes) {
+    const std::size_t known = std::min<std::size_t>(got, kSpoolMagic.size());
+    if (std::memcmp(frame.head.magic, kSpoolMagic.data(), known) != 0) return bad("no frame magic");
+    return false;  // torn
+  }
+  const std::string problem = head_problem(frame.head, frames_);
+  if (!problem.empty()) return bad(problem);
+  if (frame.head.packed > left - kFrameHeaderBytes) return false;  // torn
+  std::vector<std::uint8_t> packed(frame.head.packed);
+  if (read_at(fd_, packed.data(), packed.size(), offset_ + kFrameHeaderBytes) != packed.size()) {
+    return bad("cannot be read: " + reason(errno));
+  }
+  if (crc32c(packed.data(), packed.size()) != frame.head.payload_crc) {
+    return bad("the checksum of the payload is wrong");
+  }
+  if (ZSTD_getFrameContentSize(packed.data(), packed.size()) != frame.head.raw) {
+    return bad("the payload's size is not the frame's");
+  }
+  frame.raw.resize(frame.head.raw);
+  const std::size_t raw =
+      ZSTD_decompress(frame.raw.data(), frame.raw.size(), packed.data(), packed.size());
+  if (ZSTD_isError(raw) || raw != frame.head.raw) return bad("the payload does not decompress");
+  offset_ += kFrameHeaderBytes + frame.head.packed;
+  ++frames_;
+  return true;
+}
+
+bool SpoolReader::next(TraceRecords& records) {
+  const std::uint64_t begin = offset_;
+  Frame frame;
+  if (!read_frame(frame)) return false;
+  const std::string what = fmt::format("{}, frame {}", path_, frames_ - 1);
+  std::string problem;
+  try {
+    if (frame.head.kind != kRecordsFrame) throw damaged_error({what}, "not a frame of records");
+    records = parse_records(frame.raw, what);
+    const auto violations = find_violations(records, header_);
+    if (!violations.empty()) throw damaged_error({what}, violations.front().sentence());
+    if (records.empty() || records.size() != frame.head.records) {
+      throw damaged_error({what}, fmt::format("{} records", records.size()),
+                          fmt::format("{}", frame.head.records));
+    }
+    return true;
+  } catch (const Error& e) {
+    damage_ = e.what();
+    offset_ = begin;
+    return false;
+  }
+}
+
+bool is_spool(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  char magic[8] = {};
+  const bool yes = read_at(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+                   std::string_view(magic, sizeof(magic)) == kSpoolMagic;
+  ::close(fd);
+  return yes;
+}
+
+}  // namespace stoat
