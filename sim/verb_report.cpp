@@ -1,0 +1,69 @@
+// The verb: reads, makes the page, writes it whole.
+#include "sim/verb_report.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+
+#include "models/files.h"
+#include "sim/sweep/report.h"
+#include "sim/sweep/report_style.h"
+
+namespace stoat::sim {
+namespace {
+
+// A page of ours may be replaced; anything else of that name is somebody's.
+void ensure_replaceable(const std::string& path) {
+  std::error_code failure;
+  if (std::filesystem::is_directory(path, failure)) {
+    throw usage_error({path}, "this is a folder", "the name of a file",
+                      "-o " + path + "/report.html");
+  }
+  if (!std::filesystem::exists(path, failure)) return;
+  std::ifstream file(path, std::ios::binary);
+  std::string start(4096, '\0');
+  file.read(start.data(), static_cast<std::streamsize>(start.size()));
+  if (start.find(kReportMark) == std::string::npos) {
+    throw usage_error({path}, "this file exists and is no report of stoat", "a new name",
+                      "choose another with -o FILE");
+  }
+}
+
+}  // namespace
+
+std::string run_report(const ReportOptions& options) {
+  ensure_replaceable(options.out);
+  const std::string plotly = plotly_source(options.plotly);
+  const ReportData data = read_report_data(options.folders, options.traces);
+  write_file_whole(options.out, report_html(data, plotly));
+  if (options.json) return answer_table_json(data, options.out);
+  std::string text = answer_table_text(data);
+  for (const std::string& note : data.notes) text += "note: " + note + "\n";
+  return text + fmt::format("report: {}\n", options.out);
+}
+
+void add_report_verb(CLI::App& app, VerbResult& result) {
+  auto options = std::make_shared<ReportOptions>();
+  CLI::App* verb = app.add_subcommand(
+      "report", "Write one HTML page about simulated datapaths; it opens offline");
+  verb->add_option("DIR", options->folders,
+                   "Result directories of stoat sim, or folders that hold some")
+      ->required();
+  verb->add_option("--trace", options->traces,
+                   "Trace file (default: *.h5 in and beside DIR that a manifest names)")
+      ->allow_extra_args(false);
+  verb->add_option("-o,--out", options->out, "File to write")->capture_default_str();
+  verb->add_option("--plotly", options->plotly,
+                   "plotly.js to include (default: the package python3-plotly)");
+  verb->add_flag("--json", options->json, "Print the answer as JSON instead of the table");
+  verb->callback([options, &result] {
+    std::fputs(run_report(*options).c_str(), stdout);
+    result.code = ExitCode::kOk;
+  });
+}
+
+}  // namespace stoat::sim
