@@ -1,0 +1,80 @@
+// Sums over a share, addresses and bursts: what several stages need.
+#include "sim/datapath/work.h"
+
+#include <algorithm>
+
+#include "models/error.h"
+#include "models/sampling/ruler.h"
+#include "sim/datapath/stage.h"
+
+namespace stoat::sim {
+
+std::uint64_t EngineShape::buffered_rows() const {
+  return std::max<std::uint64_t>(1, point.row_buffer.count() / row_bytes().count());
+}
+
+std::uint64_t EngineWork::own_keys() const {
+  std::uint64_t keys = 0;
+  for (const OwnTile& tile : tiles) keys += tile.rows;
+  return keys;
+}
+
+std::vector<std::uint8_t> EngineWork::drawn_tiles() const {
+  std::vector<std::uint8_t> drawn(tiles.size() * heads, 0);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::uint32_t head = 0; head < heads; ++head) {
+      if (counts[i * heads + head] != 0) {
+        drawn[std::size_t{rows[i].tile_index} * heads + head] = 1;
+      }
+    }
+  }
+  return drawn;
+}
+
+std::string_view part_name(Part part) {
+  constexpr std::string_view kNames[kParts] = {"key", "value", "spill_write", "spill_read"};
+  return kNames[static_cast<std::size_t>(part)];
+}
+
+Stage stage_of(Part part) {
+  if (part == Part::kKey) return Stage::kScore;
+  return part == Part::kValue ? Stage::kGather : Stage::kSelect;
+}
+
+Fetch fetch_of(Part part, std::uint64_t address, std::uint64_t bytes, const EngineShape& shape) {
+  const std::uint64_t access = shape.access.count();
+  const std::uint64_t begin = address / access * access;
+  const std::uint64_t end = ceil_div(address + bytes, access) * access;
+  return Fetch{part, begin, Bytes(end - begin), Bytes(bytes)};
+}
+
+std::vector<Fetch> key_fetches(const EngineWork& work, const EngineShape& shape,
+                               const OwnTile& tile, const std::vector<std::uint8_t>* touched) {
+  const std::uint64_t row_bytes = shape.row_bytes().count();
+  const std::uint64_t base = work.key_base + std::uint64_t{tile.slot} * kTileRows * row_bytes;
+  if (shape.point.k_layout == KLayout::kTokenMajor) {
+    return {fetch_of(Part::kKey, base, tile.rows * row_bytes, shape)};
+  }
+  // Feature d of the tile's 256 rows is contiguous; neighbouring features of a full tile form one
+  // run.
+  const std::uint64_t element = element_bytes(shape.point.element).count();
+  const std::uint64_t stride = kTileRows * element;
+  std::vector<Fetch> fetches;
+  std::uint32_t feature = 0;
+  while (feature < shape.head_dim) {
+    if (touched != nullptr && (*touched)[feature] == 0) {
+      ++feature;
+      continue;
+    }
+    std::uint32_t end = feature + 1;
+    if (tile.rows == kTileRows) {
+      while (end < shape.head_dim && (touched == nullptr || (*touched)[end] != 0)) ++end;
+    }
+    const std::uint64_t bytes = (end - feature - 1) * stride + tile.rows * element;
+    fetches.push_back(fetch_of(Part::kKey, base + feature * stride, bytes, shape));
+    feature = end;
+  }
+  return fetches;
+}
+
+}  // namespace stoat::sim

@@ -1,0 +1,32 @@
+// `stoat sim ARCH TRACE -o DIR`: replays a trace on an accelerator and writes what it cost.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "models/error.h"
+#include "sim/verb.h"
+
+namespace CLI {
+class App;
+}
+
+namespace stoat::sim {
+
+struct SimOptions {
+  std::string arch;   // name or path
+  std::string trace;  // path
+  std::string out;    // folder
+  std::string datapath = "all";
+  std::vector<std::string> overrides;  // --set path=value
+  std::string steps, layers;           // "A:B", empty = all
+  bool json = false;                   // the summary as JSON on stdout instead of the table
+  bool quiet = false;                  // no table and no progress
+  std::vector<std::string> command_line;
+};
+
+void add_sim_verb(CLI::App& app, VerbResult& result);
+// Throws Error. Also what `stoat demo` calls.
+ExitCode run_sim(const SimOptions& options);
+
+}  // namespace stoat::sim

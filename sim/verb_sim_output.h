@@ -1,0 +1,53 @@
+// What `stoat sim` says: the table on the terminal, progress, the manifest.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "models/dram/standard.h"
+#include "models/energy/price_list.h"
+#include "sim/design_point.h"
+#include "sim/sweep/results.h"
+#include "traces/trace.h"
+
+namespace stoat::sim {
+
+// A bar with the time left on a terminal, a line every 30 s elsewhere; to stderr.
+class Progress {
+ public:
+  Progress(std::string what, std::uint64_t total, bool quiet);
+  void tick(std::uint64_t done);
+  void finish();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::string what_;
+  std::uint64_t total_;
+  bool quiet_, terminal_, drawn_ = false;
+  Clock::time_point begin_, last_;
+};
+
+struct SimReport {
+  RunDescription run;
+  std::vector<DatapathResult> results;
+  std::vector<std::string> notes;
+};
+
+std::string terminal_table(const SimReport& report, const PriceList& prices);
+std::string summary_json(const SimReport& report, const ResultTables& tables);
+
+struct ManifestInput {
+  std::vector<std::string> command_line;
+  std::string trace_path, trace_hash;
+  const TraceHeader& header;
+  const DesignPoint& point;
+  const DramStandard& dram;
+  const PriceList& prices;
+  const ResultTables& tables;
+  std::uint32_t first_step, end_step, first_layer, end_layer;
+};
+std::string manifest_json(const ManifestInput& input, const SimReport& report);
+
+}  // namespace stoat::sim

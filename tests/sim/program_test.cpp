@@ -1,0 +1,174 @@
+// The program from outside: files, exit codes, messages; equal work gives equal bytes in any
+// folder.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "models/files.h"
+#include "traces/synth.h"
+#include "traces/writer.h"
+
+namespace stoat {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Outcome {
+  int code = -1;
+  std::string text;  // stdout and stderr
+};
+
+class Program : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "stoat-sim-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  void TearDown() override {
+    fs::permissions(folder_, fs::perms::owner_all);
+    fs::remove_all(folder_);
+  }
+
+  std::string trace(const std::string& name, Method method,
+                    ScoreKind kind = ScoreKind::kExact) const {
+    SynthOptions options;
+    options.contexts = {600};
+    options.steps = 2;
+    options.method = method;
+    options.budgets = {16};
+    options.score_kind = kind;
+    options.weight_bytes_per_token = 1000000;
+    const std::string path = (folder_ / name).string();
+    write_trace(path, synth_header(options), synthesize_records(options));
+    return path;
+  }
+
+  static Outcome run(const std::string& arguments, const std::string& in = "/") {
+    const std::string command =
+        "cd '" + in + "' && '" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' " + arguments + " 2>&1";
+    Outcome outcome;
+    FILE* pipe = ::popen(command.c_str(), "r");
+    char buffer[4096];
+    std::size_t n = 0;
+    while ((n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0) outcome.text.append(buffer, n);
+    const int status = ::pclose(pipe);
+    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return outcome;
+  }
+  std::string out(const std::string& name) const { return (folder_ / name).string(); }
+
+  fs::path folder_;
+};
+
+const char* const kTables[] = {"summary.csv", "energy.csv", "traffic.csv", "steps.csv"};
+
+TEST_F(Program, WritesTheSameBytesFromAnyFolder) {
+  const std::string path = trace("a.h5", Method::kProp);
+  ASSERT_EQ(run("sim hbm3 " + path + " -q -o " + out("one")).code, 0);
+  ASSERT_EQ(run("sim hbm3 a.h5 -q -o two", folder_.string()).code, 0);
+  for (const char* table : kTables) {
+    const std::string one = read_file(out("one") + "/" + table);
+    EXPECT_EQ(one, read_file(out("two") + "/" + table)) << table;
+    EXPECT_EQ(one.find(folder_.string()), std::string::npos) << table;
+    EXPECT_GT(one.size(), 100U) << table;
+  }
+}
+
+TEST_F(Program, TheManifestSaysWhatWasRun) {
+  const std::string path = trace("a.h5", Method::kProp);
+  ASSERT_EQ(run("sim hbm3 " + path + " -q -o " + out("r") + " --set engine.lanes.dense=32").code,
+            0);
+  const auto manifest = nlohmann::json::parse(read_file(out("r") + "/manifest.json"));
+  EXPECT_EQ(manifest["trace"]["file"], "a.h5");
+  EXPECT_EQ(manifest["trace"]["content_hash"].get<std::string>().size(), 32U);
+  EXPECT_NE(manifest["arch"]["text"].get<std::string>().find("engine.lanes.dense: 32\n"),
+            std::string::npos);
+  EXPECT_EQ(manifest["command_line"].back(), "engine.lanes.dense=32");
+  EXPECT_EQ(manifest["datapaths"], (nlohmann::json{"mac", "gather_add"}));
+}
+
+TEST_F(Program, AllSaysThatTernaryNeedsACaptureOfItsOwn) {
+  const Outcome outcome = run("sim hbm3 " + trace("a.h5", Method::kProp) + " -o " + out("r"));
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_NE(outcome.text.find("ternary needs a capture of its own"), std::string::npos)
+      << outcome.text;
+  EXPECT_NE(outcome.text.find("--score ternary --ternary-draws 4"), std::string::npos);
+  EXPECT_NE(outcome.text.find("DRAM energy boundary"), std::string::npos);
+}
+
+TEST_F(Program, ATernaryTraceRunsAllThreeDatapaths) {
+  const Outcome outcome = run("sim hbm3 " + trace("t.h5", Method::kProp, ScoreKind::kTernary) +
+                              " --json -o " + out("r"));
+  ASSERT_EQ(outcome.code, 0) << outcome.text;
+  const auto json = nlohmann::json::parse(outcome.text);
+  ASSERT_EQ(json["datapaths"].size(), 3U);
+  EXPECT_EQ(json["datapaths"][2]["datapath"], "ternary");
+  EXPECT_NE(json["datapaths"][2]["touched_features_per_head"], "");
+  EXPECT_NE(json.dump().find("token-major"), std::string::npos);
+}
+
+TEST_F(Program, NamesMistakesAndExitsWithTwo) {
+  const std::string prop = trace("a.h5", Method::kProp);
+  const std::string dense = trace("d.h5", Method::kDense);
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"sim hbm4 " + prop, "did you mean 'hbm3'?"},
+      {"sim hbm3 " + prop + " --datapath gather_ad", "did you mean 'gather_add'?"},
+      {"sim hbm3 " + dense + " --datapath gather_add", "needs sampled rows"},
+      {"sim hbm3 " + prop + " --datapath ternary", "capture of its own"},
+      {"sim hbm3 " + prop + " --datapath topk", "--method topk"},
+      {"sim hbm3 " + prop + " --set engine.lanes.dense=0", "1 to 65536"},
+      {"sim hbm3 " + prop + " --steps 2:3", "from 0 to 2"},
+      {"sim hbm3 " + prop + " --steps 1", "A:B"},
+      {"sim hbm3 " + prop + " --layers 1:1", "--layers"},
+      {"sim hbm3 /nowhere/a.h5", "/nowhere/a.h5"},
+      {"sim " + out("none.yaml") + " " + prop, "none.yaml"},
+  };
+  for (const auto& [arguments, part] : cases) {
+    const Outcome outcome = run(arguments + " -o " + out("r"));
+    EXPECT_EQ(outcome.code, 2) << arguments << "\n" << outcome.text;
+    EXPECT_NE(outcome.text.find(part), std::string::npos) << arguments << "\n" << outcome.text;
+    EXPECT_FALSE(fs::exists(out("r"))) << arguments;
+  }
+  EXPECT_EQ(run("smi").code, 2);
+  EXPECT_EQ(run("sim hbm3 " + prop).code, 2);  // -o is missing
+  EXPECT_EQ(run("").code, 2);
+}
+
+TEST_F(Program, HelpNamesEveryVerbAndSisterProgram) {
+  const Outcome outcome = run("--help");
+  EXPECT_EQ(outcome.code, 0);
+  for (const char* verb : {"sim", "report", "demo", "capture", "trace"}) {
+    EXPECT_NE(outcome.text.find(verb), std::string::npos) << verb;
+  }
+}
+
+TEST_F(Program, ADamagedTraceIsExitThree) {
+  const std::string path = trace("a.h5", Method::kProp);
+  std::string bytes = read_file(path);
+  bytes.resize(bytes.size() / 2);
+  write_file_whole(path, bytes);
+  EXPECT_EQ(run("sim hbm3 " + path + " -o " + out("r")).code, 3);
+}
+
+TEST_F(Program, AFolderThatCannotBeWrittenIsExitFour) {
+  const std::string path = trace("a.h5", Method::kProp);
+  write_file_whole(out("file"), "in the way");
+  const Outcome outcome = run("sim hbm3 " + path + " -q -o " + out("file") + "/r");
+  EXPECT_EQ(outcome.code, 4) << outcome.text;
+}
+
+TEST_F(Program, StepsAndLayersCutTheTrace) {
+  const std::string path = trace("a.h5", Method::kProp);
+  ASSERT_EQ(run("sim hbm3 " + path + " -q --steps 1:2 -o " + out("r")).code, 0);
+  const std::string steps = read_file(out("r") + "/steps.csv");
+  EXPECT_NE(steps.find("mac,1,601,"), std::string::npos) << steps;
+  EXPECT_EQ(steps.find("mac,0,600,"), std::string::npos) << steps;
+}
+
+}  // namespace
+}  // namespace stoat
