@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <new>
 #include <utility>
 
 #include "gpu/progress.h"
@@ -15,6 +16,7 @@
 #include "models/error.h"
 #include "models/files.h"
 #include "models/llm/transformer.h"
+#include "models/streams.h"
 #include "traces/writer.h"
 
 namespace stoat {
@@ -100,8 +102,8 @@ bool Session::feed(std::int32_t token) {
   result_.steps.push_back(summary_->add_step(records));
   const StepSummary& step = result_.steps.back();
   if (talk_.verbosity > 0) {
-    fmt::print(stderr, "step {}: token {}, context {}, {:.1f} rows a head, {:.1f} a KV group\n",
-               step.step, step.token, step.context, step.rows_per_head, step.rows_per_group);
+    say(fmt::format("step {}: token {}, context {}, {:.1f} rows a head, {:.1f} a KV group\n",
+                    step.step, step.token, step.context, step.rows_per_head, step.rows_per_group));
   }
   progress_->at(result_.steps.size());
   return !stopped();
@@ -169,6 +171,9 @@ CaptureResult Session::run() {
   load();
   writer_ = std::make_unique<TraceWriter>(options_.output, result_.header);
   try {
+    // Another capture may have finished this file while the model was loading; with the spool ours,
+    // nobody else will.
+    ensure_output_file(options_.output, options_.force);
     prefill();
     decode_all();
     result_.interrupted = stopped();
@@ -185,6 +190,9 @@ CaptureResult Session::run() {
     return std::move(result_);
   } catch (const Error& error) {
     fail(error);
+  } catch (const std::bad_alloc&) {
+    fail(resource_error({}, "not enough memory for this model and context", {},
+                        "shorten the prompt"));
   }
   result_.generated_text = text_of(result_.generated);
   result_.summary = summary_->result();
@@ -213,7 +221,7 @@ std::int32_t greedy_token(const std::vector<float>& logits) {
 CaptureResult capture(const CaptureOptions& options, const CaptureTalk& talk) {
   const CapturePlan plan = plan_capture(options);
   if (talk.verbosity >= 0) {
-    for (const std::string& note : plan.notes) fmt::print(stderr, "stoat-capture: {}\n", note);
+    for (const std::string& note : plan.notes) say(fmt::format("stoat capture: {}\n", note));
   }
   return Session(plan, talk, options).run();
 }

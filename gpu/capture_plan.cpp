@@ -30,7 +30,12 @@ std::unique_ptr<Tokenizer> load_tokenizer(const CaptureOptions& options, Capture
 
 std::vector<std::int32_t> encode(const Tokenizer& tokenizer, const std::string& text,
                                  const Place& place, std::uint32_t vocab_size) {
-  std::vector<std::int32_t> tokens = tokenizer.encode(text);
+  std::vector<std::int32_t> tokens;
+  try {
+    tokens = tokenizer.encode(text);
+  } catch (const Error& error) {  // the tokenizer does not know whose text it was
+    throw Error(error.code(), place.text() + ": " + error.what());
+  }
   for (const std::int32_t id : tokens) {
     if (id < 0 || id >= static_cast<std::int64_t>(vocab_size)) {
       throw usage_error(place, "the tokenizer made token id " + std::to_string(id),

@@ -1,12 +1,8 @@
 // Checks on what the command line names. The token file formats are in token_file.cpp.
 #include "gpu/inputs.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <filesystem>
 
 #include "models/data_path.h"
@@ -14,6 +10,7 @@
 #include "models/files.h"
 #include "models/sampling/ruler.h"
 #include "models/sampling/selection.h"
+#include "traces/spool.h"
 
 namespace stoat {
 namespace fs = std::filesystem;
@@ -161,30 +158,10 @@ std::vector<std::uint32_t> parse_budget_list(std::string_view text) {
 }
 
 void ensure_output_free(const std::string& path, bool force) {
-  if (path.empty()) throw usage_error({"-o"}, "an empty name", "the trace file to write");
-  const fs::path target(path);
-  if (fs::is_directory(target))
-    throw usage_error({path}, "a folder", "the name of the trace file to write");
+  ensure_output_file(path, true);
   const std::string spool = path + ".spool";
-  if (fs::exists(spool)) {
-    throw usage_error(
-        {spool}, "the spool of an earlier capture, still there", "",
-        "recover it with `stoat trace recover " + spool + " -o " + path + "`, or delete it");
-  }
-  if (fs::exists(target) && !force) {
-    throw usage_error({path}, "the file exists", "",
-                      "choose another name or give --force to replace it");
-  }
-  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder)) {
-    throw usage_error({folder.string()}, "no such folder", "the folder of the trace file",
-                      "create it first");
-  }
-  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
-    throw resource_error({folder.string()},
-                         std::string("cannot write here (") + std::strerror(errno) + ")",
-                         "a folder that can be written");
-  }
+  if (fs::exists(spool)) throw spool_in_the_way(spool, path);
+  ensure_output_file(path, force);
 }
 
 std::uint32_t tiles_of_context(std::uint32_t context_len) {

@@ -6,15 +6,16 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <atomic>
 #include <csignal>
-#include <cstdio>
 #include <new>
 
 #include "gpu/capture.h"
 #include "gpu/result_text.h"
+#include "models/command_line.h"
 #include "models/error.h"
+#include "models/streams.h"
+#include "models/units.h"
 #include "models/version.h"
 
 namespace {
@@ -37,6 +38,20 @@ void handle_signals() {
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  struct sigaction before {};  // under nohup the loss of the terminal is no reason to stop
+  if (::sigaction(SIGHUP, nullptr, &before) == 0 && before.sa_handler != SIG_IGN)
+    ::sigaction(SIGHUP, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);  // a closed pager must not end a recording
+}
+
+// CLI11 reads numbers with strtoull: "-1" would become 2^64 - 1, "010" eight and 2^64 its
+// neighbour.
+std::string whole_number(const std::string& text) {
+  try {
+    return std::to_string(stoat::parse_count(text, ""));
+  } catch (const stoat::Error& error) {
+    throw CLI::ValidationError(error.what());
+  }
 }
 
 // Text of options that become typed values after parsing.
@@ -60,10 +75,12 @@ void add_model_options(CLI::App& app, stoat::CaptureOptions& options, Words& wor
   app.add_option("--tokens", options.tokens_file, "token ids instead: text or .npy");
   app.add_option("--questions", options.questions_file,
                  R"(JSON lines {"text", "generate", "expect", "kind"}, asked after the prompt)");
-  app.add_option("--max-new", words.max_new,
-                 "tokens to decode after that (32; with --questions 0)");
+  app.add_option("--max-new", words.max_new, "tokens to decode after that (32; with --questions 0)")
+      ->transform(whole_number);
   app.add_flag("--ignore-eos", options.ignore_eos, "decode on after the end-of-text token");
-  app.add_option("--seed", options.seed, "seed of all draws")->capture_default_str();
+  app.add_option("--seed", options.seed, "seed of all draws")
+      ->capture_default_str()
+      ->transform(whole_number);
 }
 
 TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, Words& words) {
@@ -75,7 +92,8 @@ TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, W
   app.add_option("--score", words.score, "exact or ternary")->capture_default_str();
   TernaryFlags flags;
   flags.draws = app.add_option("--ternary-draws", options.ternary.draws, "draws a query, 1 to 64")
-                    ->capture_default_str();
+                    ->capture_default_str()
+                    ->transform(whole_number);
   flags.coupling =
       app.add_option("--ternary-coupling", words.coupling, "independent coupled group-mean")
           ->capture_default_str();
@@ -94,7 +112,8 @@ TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, W
 void add_run_options(CLI::App& app, stoat::CaptureOptions& options, Words& words) {
   app.add_option("--backend", words.backend, "auto cpu cuda")->capture_default_str();
   app.add_option("--threads", options.threads, "0: all cores; results do not depend on it")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->transform(whole_number);
   app.add_option("-o,--output", options.output, "trace file to write; times go to FILE.run.json")
       ->required();
   app.add_flag("--force", options.force, "replace the output when it exists");
@@ -102,7 +121,7 @@ void add_run_options(CLI::App& app, stoat::CaptureOptions& options, Words& words
   auto* quiet = app.add_flag("-q,--quiet", words.quiet, "no talk but errors");
   app.add_flag("-v,--verbose", words.verbose, "a line a step")->excludes(quiet);
   app.set_version_flag(
-      "--version", fmt::format("stoat-capture {} ({})", stoat::tool_version(), stoat::build_id()));
+      "--version", fmt::format("stoat capture {} ({})", stoat::tool_version(), stoat::build_id()));
 }
 
 // "exact" or "ternary", "fast" or "full": is it the second?
@@ -135,37 +154,43 @@ void resolve_words(const CLI::App& app, const Words& words, const TernaryFlags& 
 
 int finish(const stoat::CaptureResult& result, const Words& words) {
   if (!result.content_hash.empty()) {
-    fmt::print("{}", words.json ? stoat::result_json(result) : stoat::result_table(result));
+    try {
+      stoat::print_result(words.json ? stoat::result_json(result) : stoat::result_table(result));
+    } catch (const stoat::Error& error) {
+      throw stoat::Error(error.code(),
+                         fmt::format("{}; the trace {} is whole", error.what(), result.path));
+    }
   }
   if (!result.interrupted) return static_cast<int>(stoat::ExitCode::kOk);
   if (result.content_hash.empty()) {
-    fmt::print(stderr, "stoat-capture: interrupted before the first step; nothing was written\n");
+    stoat::say("stoat capture: interrupted before the first step; nothing was written\n");
   } else {
-    fmt::print(stderr, "stoat-capture: interrupted; {} is whole and holds the {} steps done\n",
-               result.path, result.steps.size());
+    stoat::say(fmt::format("stoat capture: interrupted; {} is whole and holds the {} steps done\n",
+                           result.path, result.steps.size()));
   }
   return static_cast<int>(stoat::ExitCode::kInterrupted);
 }
 
-// "--methd: did you mean '--method'?" for the first word that looks like an option and is none.
-std::string misspelt_option(const CLI::App& app, int argc, char** argv) {
-  std::vector<std::string> known;
+// Help and version go out as they are; a mistake becomes one line.
+int refuse(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  if (error.get_exit_code() == 0) return app.exit(error);
+  stoat::KnownWords known;
   for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+    for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
   }
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
-    if (!word.starts_with("--") || std::find(known.begin(), known.end(), word) != known.end())
-      continue;
-    return fmt::format("stoat-capture: unknown option '{}'; {}", word,
-                       stoat::nearest_name_hint(word, known));
-  }
-  return {};
+  stoat::say(
+      stoat::command_line_problem("stoat capture", {argv + 1, argv + argc}, known, error.what()) +
+      "\n");
+  return static_cast<int>(stoat::ExitCode::kUsage);
 }
 
 int run(int argc, char** argv) {
   CLI::App app{"Decode a prompt with a trained model and record which KV rows every step touches.",
-               "stoat-capture"};
+               "stoat capture"};
+  app.footer(
+      "Exit codes: 0 done, 2 usage, 3 damaged model or input, 4 disk, memory or GPU, 130 "
+      "interrupted (the trace is whole).\n"
+      "Example: stoat capture --prompt notes.txt --method prop --budget 64 -o notes.trace");
   stoat::CaptureOptions options;
   Words words;
   add_model_options(app, options, words);
@@ -173,13 +198,8 @@ int run(int argc, char** argv) {
   add_run_options(app, options, words);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ExtrasError& error) {
-    const std::string hint = misspelt_option(app, argc, argv);
-    if (hint.empty()) return app.exit(error), static_cast<int>(stoat::ExitCode::kUsage);
-    fmt::print(stderr, "{}\n", hint);
-    return static_cast<int>(stoat::ExitCode::kUsage);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(stoat::ExitCode::kUsage);
+    return refuse(app, error, argc, argv);
   }
   resolve_words(app, words, ternary, options);
   handle_signals();
@@ -193,17 +213,19 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  stoat::guard_standard_streams();
   try {
-    return run(argc, argv);
+    const int code = run(argc, argv);
+    stoat::flush_results();
+    return code;
   } catch (const stoat::Error& error) {
-    fmt::print(stderr, "stoat-capture: {}\n", error.what());
+    stoat::say(fmt::format("stoat capture: {}\n", error.what()));
     return static_cast<int>(error.code());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr,
-               "stoat-capture: not enough memory for this model and context; shorten the prompt\n");
+    stoat::say("stoat capture: not enough memory for this model and context; shorten the prompt\n");
     return static_cast<int>(stoat::ExitCode::kResource);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "stoat-capture: internal error, please report: {}\n", error.what());
+    stoat::say(fmt::format("stoat capture: internal error, please report: {}\n", error.what()));
     return 1;
   }
 }

@@ -6,8 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <utility>
+
+#include "models/streams.h"
 
 namespace stoat {
 namespace {
@@ -26,7 +27,7 @@ Progress::Progress(std::string what, std::uint64_t total, bool quiet)
       last_(begin_) {}
 
 Progress::~Progress() {
-  if (drawn_ && terminal_) std::fputs("\r\x1b[K", stderr);
+  if (drawn_ && terminal_) say("\r\x1b[K");
 }
 
 double Progress::seconds() const {
@@ -47,11 +48,10 @@ void Progress::at(std::uint64_t done, double work, double total_work) {
     eta = "ETA " + duration_text(elapsed * (1 - share) / share);
   if (terminal_) {
     const int filled = static_cast<int>(share * kBarWidth);
-    fmt::print(stderr, "\r\x1b[K{:<8} [{:=<{}}{:<{}}] {}/{}  {}", what_, "", filled, "",
-               kBarWidth - filled, done, total_, eta);
-    std::fflush(stderr);
+    say(fmt::format("\r\x1b[K{:<8} [{:=<{}}{:<{}}] {}/{}  {}", what_, "", filled, "",
+                    kBarWidth - filled, done, total_, eta));
   } else {
-    fmt::print(stderr, "{}: {} of {} tokens, {}\n", what_, done, total_, eta);
+    say(fmt::format("{}: {} of {} tokens, {}\n", what_, done, total_, eta));
   }
   drawn_ = true;
 }

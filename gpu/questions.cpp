@@ -6,6 +6,7 @@
 
 #include "models/error.h"
 #include "models/files.h"
+#include "models/llm/json_read.h"
 
 namespace stoat {
 namespace {
@@ -24,8 +25,13 @@ std::string text_value(const nlohmann::json& object, const char* key, const Plac
 }
 
 Question parse_question(std::string_view line, const Place& place) {
-  const nlohmann::json object = nlohmann::json::parse(line, nullptr, false);
-  if (object.is_discarded() || !object.is_object()) {
+  nlohmann::json object;
+  try {
+    object = parse_json(line, place.file, place.line);
+  } catch (const Error& error) {
+    throw Error(ExitCode::kUsage, error.what());
+  }
+  if (!object.is_object()) {
     throw usage_error(
         place, "not a JSON object",
         R"({"text": "...", "generate": N, "expect": "...", "kind": "..."} on every line)");

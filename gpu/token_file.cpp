@@ -54,6 +54,10 @@ NpyHeader parse_npy_header(std::string_view bytes, const std::string& path) {
   const auto byte = [&](std::size_t i) {
     return static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[i]));
   };
+  if (byte(6) < 1 || byte(6) > 3) {
+    throw usage_error({path}, ".npy format " + std::to_string(byte(6)), "format 1, 2 or 3",
+                      "write it with numpy.save");
+  }
   const bool version1 = byte(6) == 1;
   const std::size_t prefix = version1 ? 10 : 12;
   std::size_t header_bytes = byte(8) | (byte(9) << 8);

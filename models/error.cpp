@@ -58,7 +58,7 @@ Error resource_error(const Place& place, std::string_view found, std::string_vie
   return Error(ExitCode::kResource, compose(place, found, expected, remedy));
 }
 
-std::string nearest_name_hint(std::string_view found, const std::vector<std::string>& known) {
+std::string nearest_name(std::string_view found, const std::vector<std::string>& known) {
   const std::string* best = nullptr;
   std::size_t best_distance = std::max<std::size_t>(1, found.size() / 3) + 1;
   for (const std::string& name : known) {
@@ -68,7 +68,12 @@ std::string nearest_name_hint(std::string_view found, const std::vector<std::str
       best = &name;
     }
   }
-  if (best != nullptr) return "did you mean '" + *best + "'?";
+  return best != nullptr ? *best : std::string();
+}
+
+std::string nearest_name_hint(std::string_view found, const std::vector<std::string>& known) {
+  const std::string best = nearest_name(found, known);
+  if (!best.empty()) return "did you mean '" + best + "'?";
   std::string text = "known: ";
   for (std::size_t i = 0; i < known.size(); ++i) text += (i == 0 ? "" : ", ") + known[i];
   return text;

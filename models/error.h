@@ -53,8 +53,9 @@ Error damaged_error(const Place& place, std::string_view found, std::string_view
 Error resource_error(const Place& place, std::string_view found, std::string_view expected = {},
                      std::string_view remedy = {});
 
-// "did you mean 'channels'?" or "known: a, b, c". The nearest name by edit distance (at most a
-// third of its length).
+// The nearest name by edit distance (at most a third of its length); empty when none is near.
+std::string nearest_name(std::string_view found, const std::vector<std::string>& known);
+// "did you mean 'channels'?" or "known: a, b, c".
 std::string nearest_name_hint(std::string_view found, const std::vector<std::string>& known);
 
 // Throws Bug with file and line when the condition does not hold; stays on in release builds.

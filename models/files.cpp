@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <filesystem>
 
@@ -81,6 +82,44 @@ std::string read_file(const std::string& path, std::uint64_t limit) {
       throw usage_error({path}, "is larger than " + std::to_string(limit) + " bytes",
                         "a smaller file");
     }
+  }
+}
+
+void ensure_output_file(const std::string& path, bool replace, const std::string& option) {
+  constexpr std::size_t kLongestName = 255 - 24;  // ".run.json.tmp.4194304" must fit behind it
+  if (path.empty()) throw usage_error({option}, "an empty name", "the name of the file to write");
+  if (path == "-") {
+    throw usage_error({option}, "'-'", "the name of the file to write",
+                      "it is no stream; for a file of this name say ./-");
+  }
+  const std::filesystem::path target(path);
+  const std::string name = target.filename().string();
+  if (name.size() > kLongestName || path.size() >= PATH_MAX - 24) {
+    throw usage_error({option}, "a name of " + std::to_string(name.size()) + " bytes",
+                      "at most " + std::to_string(kLongestName), "choose a shorter one");
+  }
+  struct stat info {};
+  const bool exists = ::lstat(path.c_str(), &info) == 0;
+  if (name.empty() || (exists && S_ISDIR(info.st_mode)))
+    throw usage_error({path}, "a folder", "the name of the file to write");
+  if (exists && S_ISLNK(info.st_mode)) {
+    throw usage_error({path}, "a symbolic link", "a file's own name",
+                      "name the file that it points to");
+  }
+  if (exists && !S_ISREG(info.st_mode))
+    throw usage_error({path}, "a device, pipe or socket", "the name of a file to write");
+  if (exists && !replace) {
+    throw usage_error({path}, "the file exists", "",
+                      "choose another name or give --force to replace it");
+  }
+  const std::string folder = target.has_parent_path() ? target.parent_path().string() : ".";
+  if (::stat(folder.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
+    throw usage_error({folder}, "no such folder", "the folder of the file to write",
+                      "create it first");
+  }
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    throw resource_error({folder}, std::string("cannot write here (") + std::strerror(errno) + ")",
+                         "a folder that can be written");
   }
 }
 

@@ -1,6 +1,7 @@
 #include "models/units.h"
 
 #include <array>
+#include <charconv>
 #include <limits>
 
 #include "models/error.h"
@@ -196,6 +197,17 @@ Bytes parse_bytes(std::string_view text, std::string_view what) {
 Picoseconds parse_time(std::string_view text, std::string_view what) {
   return Picoseconds(
       narrow(parse_quantity(text, what, kTimeUnits, "whole picoseconds"), text, what));
+}
+
+std::uint64_t parse_count(std::string_view text, std::string_view what, std::uint64_t most) {
+  std::uint64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto read = std::from_chars(text.data(), end, value);
+  if (text.empty() || read.ec != std::errc() || read.ptr != end || value > most) {
+    throw usage_error({std::string(what)}, "'" + std::string(text) + "'",
+                      "a whole number from 0 to " + std::to_string(most));
+  }
+  return value;
 }
 
 Energy energy_from(std::string_view number, std::string_view unit, std::string_view what) {

@@ -71,6 +71,10 @@ Hertz parse_frequency(std::string_view text, std::string_view what);   // Hz kHz
 Bytes parse_bytes(std::string_view text, std::string_view what);       // B KiB MiB GiB
 Picoseconds parse_time(std::string_view text, std::string_view what);  // ps ns us ms s
 
+// Reads "128": digits only (no sign, no blank, no 0x), at most `most`. Throws Error (usage).
+std::uint64_t parse_count(std::string_view text, std::string_view what,
+                          std::uint64_t most = ~std::uint64_t{0});
+
 // Value and unit given apart, as in a table row ("0.38", "pJ").
 Energy energy_from(std::string_view number, std::string_view unit, std::string_view what);
 

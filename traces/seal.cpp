@@ -49,6 +49,22 @@ std::array<char, kUserBlockBytes> right_block(int fd, const std::string& path) {
   return block;
 }
 
+// The block's text for a message: its lines joined by commas, at most 96 bytes, nothing
+// unprintable.
+std::string one_line(const char* block) {
+  std::string text(block, strnlen(block, 96));
+  while (text.ends_with('\n')) text.pop_back();
+  std::string out;
+  for (const char c : text) {
+    if (c == '\n') {
+      out += ", ";
+    } else {
+      out += c >= 0x20 && c < 0x7f ? c : '?';
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 void seal_file(const std::string& path) {
@@ -72,8 +88,8 @@ std::string seal_problem(const std::string& path) {
   }
   const auto right = right_block(file.fd, path);
   if (found == right) return {};
-  return fmt::format("the user block says '{}', the bytes say '{}'",
-                     std::string(found.data(), strnlen(found.data(), 96)), right.data());
+  return fmt::format("the user block says '{}', the bytes say '{}'", one_line(found.data()),
+                     one_line(right.data()));
 }
 
 }  // namespace stoat

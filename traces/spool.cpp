@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
 #include "models/error.h"
 #include "models/hash.h"
@@ -49,13 +50,7 @@ SpoolWriter::SpoolWriter(const std::string& path, const TraceHeader& header, con
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
   if (fd_ < 0) {
     const int error = errno;
-    if (error == EEXIST) {
-      throw usage_error(
-          {path}, "a spool of an earlier recording is here", "no such file",
-          fmt::format("turn it into a trace with 'stoat trace recover {} -o FILE', or "
-                      "remove it",
-                      path));
-    }
+    if (error == EEXIST) throw spool_in_the_way(path, "FILE");
     throw resource_error({path}, "the spool cannot be created: " + reason(error),
                          "a writable folder", "choose another -o");
   }
@@ -126,10 +121,12 @@ void SpoolWriter::write_frame(std::uint16_t kind, const void* raw, std::size_t r
         fmt::format("frame {} needs {} bytes, {} were written: {}", frames_, bytes, done,
                     reason(error)),
         fmt::format("{} bytes free", bytes),
-        fmt::format(
-            "{} whole frames ({} bytes) are kept{}; free space and run 'stoat trace recover {}'",
-            frames_, bytes_, cut ? "" : " (the torn frame after them could not be cut off)",
-            path_));
+        frames_ <= 1
+            ? "nothing was recorded yet; free space and start again"
+            : fmt::format("{} whole frames ({} bytes) are kept{}; free space and run "
+                          "'stoat trace recover {}'",
+                          frames_, bytes_,
+                          cut ? "" : " (the torn frame after them could not be cut off)", path_));
   }
   bytes_ += bytes;
   ++frames_;
@@ -269,7 +266,22 @@ bool SpoolReader::next(TraceRecords& records) {
   }
 }
 
+Error spool_in_the_way(const std::string& spool, const std::string& out) {
+  const int fd = ::open(spool.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  const bool in_use = fd >= 0 && ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  if (fd >= 0) ::close(fd);
+  if (in_use) {
+    return resource_error({spool}, "another process is recording into this spool", {},
+                          "wait for its end, or choose another -o");
+  }
+  return usage_error(
+      {spool}, "the spool of an earlier recording, still there", {},
+      fmt::format("recover it with 'stoat trace recover {} -o {}', or delete it", spool, out));
+}
+
 bool is_spool(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return false;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
   char magic[8] = {};

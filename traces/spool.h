@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "models/error.h"
 #include "traces/payload.h"
 #include "traces/trace.h"
 
@@ -90,5 +91,9 @@ class SpoolReader {
 };
 
 bool is_spool(const std::string& path);
+
+// Why no new recording can start where this spool lies: another process records into it (resource),
+// or an earlier recording left it (usage). `out` is the trace that it belongs to, for the advice.
+Error spool_in_the_way(const std::string& spool, const std::string& out);
 
 }  // namespace stoat

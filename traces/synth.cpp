@@ -1,5 +1,4 @@
-// Synthetic traces (synth.h). Standard normals come from a table of quantiles indexed by 16 random
-// bits: fast, and free of the libm's last bits in everything that is drawn.
+// Synthetic traces (synth.h): logits from synth_logits.h, real draws from them, records.
 #include "traces/synth.h"
 
 #include <fmt/format.h>
@@ -10,102 +9,14 @@
 #include <limits>
 
 #include "models/error.h"
+#include "traces/synth_logits.h"
 
 namespace stoat {
 
 namespace {
 
-constexpr std::uint64_t kSynthKey =
-    0x73796e7468657469ULL;  // "syntheti": never the stream of the draws
-constexpr std::uint32_t kQuantiles = 65536;
 constexpr double kRampHeight = 2.0;
 constexpr double kSinkHeight = 3.0;
-constexpr double kMaxSigma = 64;
-constexpr double kSolverTolerance = 1e-3;
-constexpr int kMaxSolverSteps = 60;
-
-// Quantile (k + 1/2) / 65536 of the standard normal, by Newton's method from the quantile before.
-const std::vector<float>& normal_quantiles() {
-  static const std::vector<float> table = [] {
-    std::vector<float> t(kQuantiles);
-    double x = 0;
-    for (std::uint32_t k = kQuantiles / 2; k < kQuantiles; ++k) {
-      const double tail = (kQuantiles - k - 0.5) / kQuantiles;
-      for (int i = 0; i < 6; ++i) {
-        const double density = std::exp(-0.5 * x * x) * 0.3989422804014327;
-        x += (0.5 * std::erfc(x * 0.7071067811865476) - tail) / density;
-      }
-      t[k] = static_cast<float>(x);
-      t[kQuantiles - 1 - k] = static_cast<float>(-x);
-    }
-    return t;
-  }();
-  return table;
-}
-
-// g[i] = normal number i of a stream.
-void fill_normals(std::uint64_t seed, std::array<std::uint32_t, 3> stream, std::vector<float>& g) {
-  const std::uint64_t key = seed ^ kSynthKey;
-  const std::vector<float>& quantile = normal_quantiles();
-  for (std::size_t i = 0; i < g.size(); i += 8) {
-    const PhiloxBlock block =
-        philox4x32_10({{stream[0], stream[1], stream[2], static_cast<std::uint32_t>(i / 8)}},
-                      static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32));
-    const std::size_t last = std::min<std::size_t>(8, g.size() - i);
-    for (std::size_t k = 0; k < last; ++k) {
-      g[i + k] = quantile[(block.word[k / 2] >> (16 * (k % 2))) & 0xffffU];
-    }
-  }
-}
-
-enum StreamKind : std::uint32_t { kHeadLogits = 0, kGroupLogits = 1, kQuery = 2 };
-
-std::array<std::uint32_t, 3> stream_of(StreamKind kind, std::uint32_t seq, std::uint32_t step,
-                                       std::uint32_t layer, std::uint32_t head) {
-  return {(seq << 2) | kind, step, (layer << 16) | head};
-}
-
-struct Softmax {
-  double max = 0, sum = 0, squares = 0;       // sum of e^y and of its square; y = x - max
-  double weighted = 0, weighted_squares = 0;  // sum of y e^y and of y e^2y
-  double participation() const { return sum * sum / squares; }
-};
-
-// Of logits sigma * shape.
-Softmax softmax_of(const std::vector<float>& shape, double sigma) {
-  Softmax s;
-  const float top = *std::max_element(shape.begin(), shape.end());
-  s.max = sigma * static_cast<double>(top);
-  for (const float x : shape) {
-    const double below = sigma * (static_cast<double>(x) - static_cast<double>(top));
-    const double e = std::exp(below);
-    s.sum += e;
-    s.squares += e * e;
-    s.weighted += below * e;
-    s.weighted_squares += below * e * e;
-  }
-  return s;
-}
-
-// The sigma in [0, 64] whose participation is the target, to 1/1000. log P(sigma) = 2 K(sigma) -
-// K(2 sigma), with K the log-sum-exp, falls with slope 2 (mean under p - mean under p^2): Newton's
-// method inside a shrinking bracket.
-double solve_sigma(const std::vector<float>& shape, double target, double start) {
-  if (target <= 0 || target >= static_cast<double>(shape.size())) return 0;
-  double low = 0;
-  double high = kMaxSigma;
-  double sigma = start;
-  for (int i = 0; i < kMaxSolverSteps; ++i) {
-    const Softmax s = softmax_of(shape, sigma);
-    const double excess = std::log(s.participation() / target);
-    if (std::abs(excess) < kSolverTolerance) break;
-    (excess > 0 ? low : high) = sigma;
-    const double slope = 2 * (s.weighted / s.sum - s.weighted_squares / s.squares) / sigma;
-    sigma -= excess / slope;
-    if (!(sigma > low && sigma < high)) sigma = 0.5 * (low + high);
-  }
-  return sigma;
-}
 
 class Synthesizer {
  public:
@@ -281,16 +192,18 @@ TraceHeader synth_header(const SynthOptions& o) {
         "1 to 65536");
   check(o.score_kind == ScoreKind::kExact || o.head_dim % 8 == 0,
         fmt::format("a head_dim of {}", o.head_dim), "a multiple of 8 for ternary scores");
+  check(o.score_kind == ScoreKind::kExact || (o.ternary.draws >= 1 && o.ternary.draws <= 64),
+        fmt::format("{} ternary draws", o.ternary.draws), "1 to 64");
   check(!o.contexts.empty() && o.contexts.size() < (1U << 30), "no context", "one a sequence");
   check(o.steps >= 1, "0 steps", "at least 1");
   for (const std::uint32_t context : o.contexts) {
     check(context >= 1 && std::uint64_t{context} + o.steps <= (std::uint64_t{1} << 20),
           fmt::format("a context of {} and {} steps", context, o.steps), "1 to 2^20 rows in all");
   }
-  check(o.participation == 0 || o.participation >= 1,
+  check(o.participation == 0 || (o.participation >= 1 && std::isfinite(o.participation)),
         fmt::format("a participation of {}", o.participation), "at least 1, or flat");
-  check(std::isfinite(o.participation) && std::isfinite(o.recency) && o.recency >= 0,
-        fmt::format("a recency of {}", o.recency), "0 or more tokens");
+  check(std::isfinite(o.recency) && o.recency >= 0, fmt::format("a recency of {}", o.recency),
+        "0 or more tokens");
   check(o.group_correlation >= 0 && o.group_correlation <= 1,
         fmt::format("a group correlation of {}", o.group_correlation), "0 to 1");
   TraceHeader h;

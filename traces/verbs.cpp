@@ -5,11 +5,13 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "models/error.h"
+#include "models/files.h"
 #include "traces/check.h"
 #include "traces/diff.h"
 #include "traces/file_hdf5.h"
@@ -24,7 +26,10 @@ namespace {
 
 using nlohmann::json;
 
-void print(const json& j) { fmt::print("{}\n", j.dump(2)); }
+// File names need not be UTF-8; JSON must be.
+void print(const json& j) {
+  fmt::print("{}\n", j.dump(2, ' ', false, json::error_handler_t::replace));
+}
 
 std::string budgets_text(const std::vector<std::uint32_t>& budgets) {
   if (budgets.empty()) return "-";
@@ -32,6 +37,27 @@ std::string budgets_text(const std::vector<std::uint32_t>& budgets) {
   for (const std::uint32_t b : budgets) text += fmt::format("{}{}", text.empty() ? "" : ",", b);
   return text;
 }
+
+// While it lives, an interrupt removes these files: made again in seconds, nothing worth keeping.
+class RemovedOnInterrupt {
+ public:
+  explicit RemovedOnInterrupt(std::vector<std::string> files) {
+    files_ = std::move(files);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, end);
+  }
+  ~RemovedOnInterrupt() {
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, SIG_DFL);
+  }
+  RemovedOnInterrupt(const RemovedOnInterrupt&) = delete;
+  RemovedOnInterrupt& operator=(const RemovedOnInterrupt&) = delete;
+
+ private:
+  static void end(int) {
+    for (const std::string& file : files_) ::unlink(file.c_str());
+    ::_exit(static_cast<int>(ExitCode::kInterrupted));
+  }
+  static inline std::vector<std::string> files_;
+};
 
 int spool_info(const std::string& path, bool as_json) {
   SpoolReader spool(path);
@@ -163,7 +189,7 @@ int verb_check(const std::string& path, std::size_t max_violations, bool as_json
   return static_cast<int>(report.good() ? ExitCode::kOk : ExitCode::kDamaged);
 }
 
-int verb_recover(const std::string& spool, const std::string& out, bool before_damage, bool keep,
+int verb_recover(const std::string& spool, const std::string& out, const RecoverOptions& options,
                  bool as_json) {
   if (!is_spool(spool)) {
     std::error_code ignored;
@@ -171,15 +197,13 @@ int verb_recover(const std::string& spool, const std::string& out, bool before_d
                       std::filesystem::exists(spool, ignored) ? "not a spool" : "no such file",
                       "the .spool file of a recording");
   }
-  if (std::filesystem::exists(out)) {
-    throw usage_error({out}, "exists already", "a new name", "choose another -o, or remove it");
-  }
+  ensure_output_file(out, options.force);
   std::uint64_t lost = 0;
-  const std::string hash = recover_spool(spool, out, &lost, before_damage);
+  const std::string hash = recover_spool(spool, out, &lost, options.before_damage);
   const TraceReader reader(out);
   if (lost != 0)
     spdlog::warn("{}: {} bytes after the last whole frame are not in the trace", spool, lost);
-  if (lost == 0 && !keep) ::unlink(spool.c_str());
+  if (lost == 0 && !options.keep) ::unlink(spool.c_str());
   if (as_json) {
     print({{"path", out},
            {"content_hash", hash},
@@ -194,8 +218,12 @@ int verb_recover(const std::string& spool, const std::string& out, bool before_d
 }
 
 int verb_export(const std::string& path, const ExportOptions& options, const std::string& out,
-                bool as_json) {
+                bool force, bool as_json) {
   const TraceReader reader(path);
+  std::error_code ignored;
+  if (std::filesystem::equivalent(path, out, ignored))
+    throw usage_error({out}, "the trace itself", "the name of another file");
+  ensure_output_file(out, force);
   const ExportSummary summary = export_trace(reader, options, out);
   if (as_json) {
     print({{"path", out}, {"lines", summary.lines}, {"bytes", summary.bytes}});
@@ -206,9 +234,11 @@ int verb_export(const std::string& path, const ExportOptions& options, const std
   return 0;
 }
 
-int verb_synth(const SynthOptions& options, const std::string& out, bool as_json) {
+int verb_synth(const SynthOptions& options, const std::string& out, bool force, bool as_json) {
   const TraceHeader header = synth_header(options);
+  ensure_output_file(out, force);
   TraceWriter writer(out, header);
+  const RemovedOnInterrupt guard({writer.spool_path(), fmt::format("{}.tmp.{}", out, ::getpid())});
   SynthSummary summary;
   std::string hash;
   try {

@@ -14,8 +14,9 @@ namespace {
 
 using nlohmann::json;
 
-Place place_of(std::string_view text, const std::string& file, std::size_t byte) {
-  Place place{file, 1, 1};
+Place place_of(std::string_view text, const std::string& file, std::uint64_t first_line,
+               std::size_t byte) {
+  Place place{file, first_line, 1};
   for (std::size_t i = 0; i < byte && i < text.size(); ++i) {
     ++place.column;
     if (text[i] == '\n') {
@@ -29,14 +30,14 @@ Place place_of(std::string_view text, const std::string& file, std::size_t byte)
 // Refuses duplicate keys and deep nesting while the parser walks.
 class Guard {
  public:
-  explicit Guard(const std::string& file) : file_(file) {}
+  explicit Guard(Place place) : place_(std::move(place)) {}
 
   bool operator()(int depth, json::parse_event_t event, json& parsed) {
     switch (event) {
       case json::parse_event_t::object_start:
       case json::parse_event_t::array_start:
         if (depth >= kJsonDepth) {
-          throw damaged_error({file_},
+          throw damaged_error(place_,
                               "JSON nested deeper than " + std::to_string(kJsonDepth) + " levels",
                               "a flat description", "use the file as it was published");
         }
@@ -47,7 +48,7 @@ class Guard {
         break;
       case json::parse_event_t::key:
         if (!keys_.back().insert(parsed.get<std::string>()).second) {
-          throw damaged_error({file_},
+          throw damaged_error(place_,
                               "key '" + parsed.get<std::string>() + "' appears twice in one object",
                               "each key once", "remove one of them");
         }
@@ -59,7 +60,7 @@ class Guard {
   }
 
  private:
-  const std::string& file_;
+  Place place_;  // of the whole text
   std::vector<std::unordered_set<std::string>> keys_;
 };
 
@@ -67,7 +68,11 @@ class Guard {
                          const std::string& file, const std::string& where) {
   const auto member = object.find(key);
   if (member == object.end()) {
-    throw usage_error({file}, "key '" + where + key + "' is missing", expected);
+    std::vector<std::string> keys;
+    for (const auto& item : object.items()) keys.push_back(item.key());
+    const std::string near = nearest_name(key, keys);  // misspelt?
+    throw usage_error({file}, "key '" + where + key + "' is missing", expected,
+                      near.empty() ? "" : "the file has '" + near + "'");
   }
   std::string found = member->dump(-1, ' ', false, json::error_handler_t::replace);
   if (found.size() > 60) found = found.substr(0, 60) + "...";
@@ -76,16 +81,16 @@ class Guard {
 
 }  // namespace
 
-json parse_json(std::string_view text, const std::string& file) {
-  Guard guard(file);
+json parse_json(std::string_view text, const std::string& file, std::uint64_t first_line) {
+  Guard guard({file, first_line == 1 ? 0 : first_line});
   try {
     return json::parse(text.begin(), text.end(),
                        [&](int depth, json::parse_event_t event, json& parsed) {
                          return guard(depth, event, parsed);
                        });
   } catch (const json::parse_error& e) {
-    throw damaged_error(place_of(text, file, e.byte > 0 ? e.byte - 1 : 0), "not JSON here",
-                        "valid UTF-8 JSON", "fetch or write the file again");
+    throw damaged_error(place_of(text, file, first_line, e.byte > 0 ? e.byte - 1 : 0),
+                        "not JSON here", "valid UTF-8 JSON", "fetch or write the file again");
   } catch (const json::exception& e) {
     throw damaged_error({file}, std::string("not JSON: ") + e.what(), "valid UTF-8 JSON");
   }

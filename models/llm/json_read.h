@@ -14,8 +14,10 @@ namespace stoat {
 
 inline constexpr int kJsonDepth = 32;
 
-// Parses one whole JSON value. `file` names the text in messages.
-nlohmann::json parse_json(std::string_view text, const std::string& file);
+// Parses one whole JSON value. `file` names the text in messages, `first_line` the line in it where
+// the text begins (a line of JSON lines).
+nlohmann::json parse_json(std::string_view text, const std::string& file,
+                          std::uint64_t first_line = 1);
 nlohmann::json read_json_file(const std::string& path, std::uint64_t limit);
 
 // Typed members of an object; the error names file and key. `where` prefixes the key

@@ -8,9 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "models/error.h"
-#include "models/llm/bpe.h"
+#include "models/llm/bpe_tokenizer.h"
 #include "models/llm/json_read.h"
-#include "models/llm/pre_tokenizer.h"
 #include "models/llm/tokenizer.h"
 
 namespace stoat {
@@ -33,120 +32,7 @@ std::array<int, 512> byte_of_code_point() {
   return table;
 }
 
-struct AddedToken {
-  std::string content;
-  std::int32_t id;
-};
-
-struct Step {  // of the pre-tokenizer
-  bool prefix_space = false;
-  std::unique_ptr<SplitRegex> regex;
-};
-
-class BpeTokenizer final : public Tokenizer {
- public:
-  explicit BpeTokenizer(std::string path) : path_(std::move(path)) {}
-
-  std::vector<std::int32_t> encode(std::string_view text) const override {
-    if (const std::size_t bad = first_bad_utf8(text); bad != std::string_view::npos) {
-      throw usage_error({}, "the text is not UTF-8 at byte " + std::to_string(bad), "UTF-8",
-                        "convert it, e.g. with iconv");
-    }
-    std::vector<std::int32_t> ids;
-    std::size_t plain = 0;
-    for (std::size_t i = 0; i < text.size();) {
-      const AddedToken* token = added_at(text, i);
-      if (token == nullptr) {
-        ++i;
-        continue;
-      }
-      encode_plain(text.substr(plain, i - plain), ids);
-      ids.push_back(token->id);
-      plain = i += token->content.size();
-    }
-    encode_plain(text.substr(plain), ids);
-    return ids;
-  }
-
-  std::string decode(std::span<const std::int32_t> ids) const override {
-    std::string text;
-    for (const std::int32_t id : ids) {
-      const auto added = std::find_if(added_.begin(), added_.end(),
-                                      [&](const AddedToken& t) { return t.id == id; });
-      const std::string* bytes = added != added_.end() ? &added->content : bpe_.bytes_of(id);
-      if (bytes == nullptr) {
-        throw usage_error({path_}, "token " + std::to_string(id) + " is not in the vocabulary",
-                          "an id of this tokenizer", "use the tokenizer of this model");
-      }
-      text += *bytes;
-    }
-    return text;
-  }
-
-  std::string name() const override {
-    return "byte-level BPE, " + std::to_string(bpe_.size()) + " tokens";
-  }
-  std::vector<std::int32_t> prompt_prefix() const override { return prefix_; }
-
- private:
-  friend class TokenizerReader;
-
-  const AddedToken* added_at(std::string_view text,
-                             std::size_t at) const {  // added_ is sorted longest first
-    if (!starts_added_[static_cast<unsigned char>(text[at])]) return nullptr;
-    for (const AddedToken& token : added_) {
-      if (text.substr(at, token.content.size()) == token.content) return &token;
-    }
-    return nullptr;
-  }
-
-  void encode_plain(std::string_view text, std::vector<std::int32_t>& ids) const {
-    if (text.empty()) return;
-    if (nfc_) {
-      if (const std::size_t at = first_unstable_nfc(text); at != std::string_view::npos) {
-        std::size_t length = 0;
-        char code[16];
-        std::snprintf(code, sizeof code, "U+%04X",
-                      static_cast<unsigned>(code_point_at(text, at, &length)));
-        throw usage_error({path_},
-                          std::string("the text holds ") + code + ", which Unicode NFC may change",
-                          "characters that NFC leaves alone (this tokenizer asks for NFC, which is "
-                          "not implemented)",
-                          "give token ids instead of text");
-      }
-    }
-    std::string prefixed;
-    std::vector<std::string_view> pieces{text};
-    for (const Step& step : steps_) {
-      if (step.prefix_space && text.front() != ' ') {
-        prefixed = " " + std::string(text);
-        pieces.assign(1, prefixed);
-      }
-      if (step.regex == nullptr) continue;
-      std::vector<std::string_view> next;
-      for (const std::string_view piece : pieces) {
-        const auto parts = step.regex->split(piece);
-        next.insert(next.end(), parts.begin(), parts.end());
-      }
-      pieces = std::move(next);
-    }
-    for (const std::string_view piece : pieces) {
-      if (!bpe_.encode(piece, ids)) {
-        throw usage_error({path_},
-                          "a byte of '" + std::string(piece) + "' has no token in the vocabulary",
-                          "all 256 bytes in a byte-level vocabulary");
-      }
-    }
-  }
-
-  std::string path_;
-  Bpe bpe_;
-  std::vector<AddedToken> added_;
-  std::array<bool, 256> starts_added_{};
-  std::vector<Step> steps_;
-  std::vector<std::int32_t> prefix_;
-  bool nfc_ = false;
-};
+}  // namespace
 
 class TokenizerReader {
  public:
@@ -312,13 +198,13 @@ class TokenizerReader {
           !json_has(entry["pattern"], "Regex")) {
         refuse("pre-tokenizer Split without a Regex pattern", "{\"Regex\": ...}");
       }
-      Step step;
+      PreTokenizerStep step;
       step.regex = std::make_unique<SplitRegex>(
           json_text(entry["pattern"], "Regex", path_, "pattern."), path_);
       out_->steps_.push_back(std::move(step));
     } else if (type == "ByteLevel") {
       byte_level = true;
-      Step step;
+      PreTokenizerStep step;
       step.prefix_space = json_bool(entry, "add_prefix_space", true, path_);
       if (json_bool(entry, "use_regex", true, path_))
         step.regex = std::make_unique<SplitRegex>(gpt2_split_pattern(), path_);
@@ -362,8 +248,6 @@ class TokenizerReader {
   json root_;
   std::unique_ptr<BpeTokenizer> out_;
 };
-
-}  // namespace
 
 std::unique_ptr<Tokenizer> read_tokenizer_json(const std::string& path) {
   return TokenizerReader(path).read();

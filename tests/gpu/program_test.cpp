@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -177,6 +178,66 @@ TEST_F(Program, RefusesFoldersThatAreMissingOrReadOnly) {
   expect_refused({"-o", "/proc/out.stoat"}, 4, {"/proc"});
 }
 
+TEST_F(Program, RefusesNumbersThatTheParserWouldBend) {
+  expect_refused({"--seed", "-1"}, 2, {"--seed", "'-1'", "whole number"});
+  expect_refused({"--seed", "18446744073709551616"}, 2, {"--seed", "18446744073709551616"});
+  expect_refused({"--max-new", "0x2"}, 2, {"--max-new", "0x2"});
+  const ProgramResult result = run({"--max-new", "010", "--json"});
+  EXPECT_EQ(nlohmann::json::parse(result.out)["decoded_tokens"], 10) << result.err;
+}
+
+TEST_F(Program, SaysEveryMistakeInOneLine) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"--methd", "prop"}, {"--seed", "x"}, {"--quiet", "--verbose"}}) {
+    const ProgramResult result = run(words);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    EXPECT_TRUE(result.err.starts_with("stoat capture: ")) << result.err;
+  }
+}
+
+TEST_F(Program, RefusesNamesUnderWhichNoFileCanAppear) {
+  fs::create_symlink(folder_.path("nothing"), folder_.path("link"));
+  expect_refused({"-o", folder_.path("link"), "--force"}, 2, {"symbolic link"});
+  expect_refused({"-o", "/dev/null", "--force"}, 2, {"/dev/null", "a device"});
+  expect_refused({"-o", folder_.path(std::string(250, 'x'))}, 2, {"at most 231"});
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+}
+
+TEST_F(Program, SaysThatTheResultCouldNotBePrintedAndTheTraceIsWhole) {
+  std::vector<std::string> arguments{"sh", "-c", "exec \"$0\" \"$@\" >/dev/full"};
+  const auto capture = command({"--json"});
+  arguments.insert(arguments.end(), capture.begin(), capture.end());
+  const ProgramResult result = run_program(folder_, arguments);
+  EXPECT_EQ(result.exit_code, 4);
+  EXPECT_NE(result.err.find("is whole"), std::string::npos) << result.err;
+  EXPECT_EQ(TraceReader(out_).steps(), 4U);
+}
+
+TEST_F(Program, RecordsOnWhenNobodyListens) {
+  for (const char* streams : {"2>&-", "2>/dev/full", ">&- 2>&- <&-", "2>&1 | head -n 1"}) {
+    std::vector<std::string> arguments{"sh", "-c", std::string("\"$0\" \"$@\" ") + streams};
+    const auto capture = command({"-v", "--force", "--max-new", "20"});
+    arguments.insert(arguments.end(), capture.begin(), capture.end());
+    run_program(folder_, arguments);
+    EXPECT_FALSE(fs::exists(out_ + ".spool")) << streams;
+    ASSERT_TRUE(fs::exists(out_)) << streams;
+    EXPECT_EQ(TraceReader(out_).steps(), 20U) << streams;
+    fs::remove(out_);
+  }
+}
+
+TEST_F(Program, SaysThatNothingWasRecordedWhenTheDiskIsFullAtOnce) {
+  std::vector<std::string> arguments{"sh", "-c",
+                                     "trap '' XFSZ; (ulimit -f 0; exec \"$0\" \"$@\") 2>&1 | cat"};
+  const auto capture = command({});
+  arguments.insert(arguments.end(), capture.begin(), capture.end());
+  const ProgramResult result = run_program(folder_, arguments);
+  EXPECT_NE(result.out.find("nothing was recorded yet"), std::string::npos) << result.out;
+  EXPECT_EQ(result.out.find("recover"), std::string::npos) << result.out;
+  EXPECT_FALSE(fs::exists(out_ + ".spool"));
+}
+
 TEST_F(Program, SaysWhyThereIsNoCuda) {
   expect_refused({"--backend", "cuda"}, 4, {"CUDA", "--backend cpu"});
   const ProgramResult result = run({"--backend", "auto"});
@@ -239,6 +300,19 @@ TEST_F(Program, LosesNothingAcknowledgedToKill) {
   fs::remove(out_ + ".spool");
   ASSERT_EQ(run({"--max-new", std::to_string(recovered.steps() + 2)}).exit_code, 0);
   expect_prefix(recovered.read_all(), TraceReader(out_).read_all());
+}
+
+TEST_F(Program, TellsASpoolInUseFromOneLeftBehind) {
+  const int pid = test::start_program(folder_, command({"--max-new", "3700"}));
+  const bool reached = spool_reaches(out_ + ".spool", 5'000);
+  TempFolder other;  // its output files are not those of the first program
+  const ProgramResult second = run_program(other, command({}));
+  ::kill(pid, SIGHUP);
+  EXPECT_EQ(test::wait_for(pid), 130);
+  ASSERT_TRUE(reached);
+  EXPECT_EQ(second.exit_code, 4);
+  EXPECT_NE(second.err.find("another process is recording"), std::string::npos) << second.err;
+  EXPECT_GT(TraceReader(out_).steps(), 0U);  // a lost terminal ends a recording in order
 }
 
 TEST_F(Program, FinishesTheStepAndTheFileOnAnInterrupt) {

@@ -50,7 +50,7 @@ class Program : public testing::Test {
 
   static Outcome run(const std::string& arguments, const std::string& in = "/") {
     const std::string command =
-        "cd '" + in + "' && '" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' " + arguments + " 2>&1";
+        "cd '" + in + "' && '" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' 2>&1 " + arguments;
     Outcome outcome;
     FILE* pipe = ::popen(command.c_str(), "r");
     char buffer[4096];
@@ -103,9 +103,9 @@ TEST_F(Program, AllSaysThatTernaryNeedsACaptureOfItsOwn) {
 
 TEST_F(Program, ATernaryTraceRunsAllThreeDatapaths) {
   const Outcome outcome = run("sim hbm3 " + trace("t.h5", Method::kProp, ScoreKind::kTernary) +
-                              " --json -o " + out("r"));
-  ASSERT_EQ(outcome.code, 0) << outcome.text;
-  const auto json = nlohmann::json::parse(outcome.text);
+                              " --json -o " + out("r") + " 2>'" + out("talk") + "'");
+  ASSERT_EQ(outcome.code, 0) << outcome.text << read_file(out("talk"));
+  const auto json = nlohmann::json::parse(outcome.text);  // stdout is JSON and nothing else
   ASSERT_EQ(json["datapaths"].size(), 3U);
   EXPECT_EQ(json["datapaths"][2]["datapath"], "ternary");
   EXPECT_NE(json["datapaths"][2]["touched_features_per_head"], "");

@@ -49,6 +49,24 @@ TEST(TraceProgram, MakesChecksComparesAndExportsATrace) {
   EXPECT_EQ(run(folder, "export a.h5 --to stl -o a.stl").status, 0);
 }
 
+TEST(TraceProgram, SynthCountsTheWeightsOfTheLayersItMakes) {
+  const TemporaryFolder folder;
+  const auto weights = [&](const std::string& layers) {
+    const std::string name = "l" + layers + ".h5";
+    EXPECT_EQ(
+        run(folder, "synth --shape llama-3.1-8b --context 300 --layers " + layers + " -o " + name)
+            .status,
+        0);
+    const Outcome o = run(folder, "info " + name + " --json");
+    return nlohmann::json::parse(o.out)["header"]["weight_bytes_per_token"].get<std::uint64_t>();
+  };
+  // A layer of Llama-3.1-8B: q, o 4096 x 4096, k, v 4096 x 1024, three of 4096 x 14336, two norms;
+  // bf16.
+  const std::uint64_t layer =
+      2ULL * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336 + 2 * 4096);
+  EXPECT_EQ(weights("2") - weights("1"), layer);
+}
+
 TEST(TraceProgram, ExitsByTheKindOfTheMistake) {
   const TemporaryFolder folder;
   run(folder, "synth -o a.h5");
@@ -62,7 +80,7 @@ TEST(TraceProgram, ExitsByTheKindOfTheMistake) {
   EXPECT_NE(o.err.find("did you mean 'prop'?"), std::string::npos) << o.err;
   EXPECT_EQ(run(folder, "synth --shape llama-3.1-9b -o x.h5").status, 2);
   EXPECT_EQ(run(folder, "synth --participation none -o x.h5").status, 2);
-  EXPECT_EQ(run(folder, "synth -o none/x.h5").status, 4);
+  EXPECT_EQ(run(folder, "synth -o none/x.h5").status, 2);
   EXPECT_EQ(run(folder, "--help").status, 0);
   EXPECT_EQ(run(folder, "check --help").status, 0);
   std::string bytes = bytes_of(folder / "a.h5");
@@ -73,6 +91,76 @@ TEST(TraceProgram, ExitsByTheKindOfTheMistake) {
   EXPECT_NE(o.err.find("bad.h5"), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(folder / "x.h5"));
   EXPECT_FALSE(std::filesystem::exists(folder / "x.h5.spool"));
+}
+
+TEST(TraceProgram, NamesTheNearestVerbAndOptionInOneLine) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(run(folder, "chek a.h5").err,
+            "stoat trace: unknown verb 'chek'; did you mean 'check'?\n");
+  EXPECT_EQ(
+      run(folder, "synth --participaton 3").err,
+      "stoat trace synth: unknown option '--participaton'; did you mean '--participation'?\n");
+  EXPECT_EQ(run(folder, "info").err,
+            "stoat trace info: trace is required; see 'stoat trace info --help'\n");
+  EXPECT_NE(run(folder, "synth -o x.h5 --seed -1").err.find("--seed: '-1'"), std::string::npos);
+}
+
+TEST(TraceProgram, NeverReplacesWhatItWasNotToldToReplace) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(run(folder, "synth -o a.h5").status, 0);
+  const std::string before = bytes_of(folder / "a.h5");
+  EXPECT_EQ(run(folder, "synth --seed 2 -o a.h5").status, 2);
+  EXPECT_EQ(run(folder, "export a.h5 --to csv -o a.h5 --force").status, 2);
+  EXPECT_EQ(run(folder, "synth -o /dev/null --force").status, 2);
+  EXPECT_EQ(bytes_of(folder / "a.h5"), before);
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_EQ(run(folder, "synth --seed 2 -o a.h5 --force").status, 0);
+  EXPECT_NE(bytes_of(folder / "a.h5"), before);
+}
+
+TEST(TraceProgram, RefusesWhatIsNoFile) {
+  const TemporaryFolder folder;
+  EXPECT_NE(run(folder, "info /dev/zero").err.find("a device"), std::string::npos);
+  EXPECT_NE(run(folder, "info .").err.find("a folder"), std::string::npos);
+}
+
+TEST(TraceProgram, RefusesNumbersOutOfRangeWithExitTwo) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(run(folder, "synth -o a.h5").status, 0);
+  for (const char* words : {"--score ternary --ternary-draws 65", "--ternary-draws 5",
+                            "--participation inf", "--context 100,-5"}) {
+    EXPECT_EQ(run(folder, std::string("synth -o x.h5 ") + words).status, 2) << words;
+  }
+  EXPECT_EQ(run(folder, "export a.h5 --to csv -o x.csv --steps 1:2").status, 2);
+  run(folder, "synth --steps 3 -o b.h5");
+  EXPECT_EQ(run(folder, "export b.h5 --to stl -o x --step-cycles 18446744073709551615").status, 2);
+  EXPECT_FALSE(std::filesystem::exists(folder / "x.h5"));
+}
+
+TEST(TraceProgram, PrintsJsonForNamesThatAreNotUtf8) {
+  const TemporaryFolder folder;
+  const Outcome o = run(folder, "synth -o \"$(printf 'a\\377.h5')\" --json");
+  ASSERT_EQ(o.status, 0) << o.err;
+  EXPECT_TRUE(nlohmann::json::accept(o.out)) << o.out;
+}
+
+TEST(TraceProgram, FailsWhenItsResultCannotBePrinted) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(run(folder, "synth -o a.h5").status, 0);
+  const std::string command = "cd " + folder.path().string() + " && " + STOAT_TEST_BIN_DIR +
+                              "/stoat-trace info a.h5 >/dev/full 2>stderr.txt";
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 4);
+  EXPECT_NE(bytes_of(folder / "stderr.txt").find("standard output"), std::string::npos);
+}
+
+TEST(TraceProgram, LeavesNothingBehindWhenSynthIsInterrupted) {
+  const TemporaryFolder folder;
+  run(folder, "--version");
+  const std::size_t before = folder.files();
+  const std::string command = "cd " + folder.path().string() + " && timeout -s INT 1 " +
+                              STOAT_TEST_BIN_DIR + "/stoat-trace synth --layers 60000 -o x.h5";
+  EXPECT_NE(std::system(command.c_str()), 0);
+  EXPECT_EQ(folder.files(), before);
 }
 
 TEST(TraceProgram, CheckRejectsATraceWithOneDrawMoved) {

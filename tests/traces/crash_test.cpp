@@ -111,6 +111,14 @@ TEST(Recording, ASpoolBeingRecordedIsNotRecovered) {
   std::uint64_t lost = 0;
   expect_error(ExitCode::kResource, "still recording",
                [&] { recover_spool(folder / "a.h5.spool", folder / "b.h5", &lost); });
+  expect_error(ExitCode::kResource, "another process is recording",
+               [&] { TraceWriter second(folder / "a.h5", synth_header(options)); });
+}
+
+TEST(Recording, ASpoolLeftBehindIsNotWrittenOver) {
+  const TemporaryFolder folder;
+  const SynthOptions options = small_options();
+  { TraceWriter writer(folder / "a.h5", synth_header(options)); }
   expect_error(ExitCode::kUsage, "stoat trace recover",
                [&] { TraceWriter second(folder / "a.h5", synth_header(options)); });
 }

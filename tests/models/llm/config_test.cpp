@@ -247,6 +247,10 @@ TEST(Config, RefusesTextThatIsNoJsonWithLineAndColumn) {
   };
   EXPECT_EQ(refused("{\n  \"a\": 1,\n  \"b\" 2\n}").find(path + ":3:7: not JSON here"), 0U);
   EXPECT_NE(refused("{\"a\": 1, \"a\": 2}").find("'a' appears twice"), std::string::npos);
+  json misspelt = llama();
+  misspelt["hiden_size"] = misspelt["hidden_size"];
+  misspelt.erase("hidden_size");
+  EXPECT_NE(refused(misspelt.dump()).find("the file has 'hiden_size'"), std::string::npos);
   EXPECT_NE(refused("[]").find("not a JSON object"), std::string::npos);
   EXPECT_NE(refused("").find("not JSON"), std::string::npos);
   EXPECT_NE(refused("{\"a\": 1e999}").find("not JSON"), std::string::npos);
