@@ -127,6 +127,9 @@ TEST(TokenFiles, NumpyArraysThatLieAreRefused) {
   expect_parts(error_of([&] { parse_npy_tokens(npy("{'shape': (2,)}", eight), "t.npy", 256); }),
                {"'descr'"});
   const std::string whole = npy(kNarrow, eight);
+  std::string newer = whole;
+  newer[6] = 4;
+  expect_parts(error_of([&] { parse_npy_tokens(newer, "t.npy", 256); }), {"t.npy", "format 4"});
   for (std::size_t length = 6; length < whole.size(); ++length) {
     EXPECT_THROW(parse_npy_tokens(whole.substr(0, length), "t.npy", 1U << 31), Error) << length;
   }
@@ -158,7 +161,9 @@ TEST(Questions, MistakesAreNamedWithTheirLine) {
     return error_of(
         [&] { parse_questions("{\"text\": \"a\", \"generate\": 1}\n" + line, "q.jsonl"); });
   };
-  expect_parts(message("not json"), {"q.jsonl:2", "JSON object"});
+  expect_parts(message("not json"), {"q.jsonl:2:2", "not JSON"});
+  expect_parts(message("{\"text\": \"a\", \"text\": \"b\"}"),
+               {"q.jsonl:2", "'text' appears twice"});
   expect_parts(message("[1]"), {"q.jsonl:2", "JSON object"});
   expect_parts(message("{\"txet\": \"a\", \"generate\": 1}"), {"q.jsonl:2", "txet", "text"});
   expect_parts(message("{\"generate\": 1}"), {"q.jsonl:2", "no 'text'"});
