@@ -11,11 +11,11 @@
 #include <new>
 #include <utility>
 
-#include "gpu/progress.h"
 #include "gpu/result_text.h"
 #include "models/error.h"
 #include "models/files.h"
 #include "models/llm/transformer.h"
+#include "models/progress.h"
 #include "models/streams.h"
 #include "traces/writer.h"
 
@@ -60,7 +60,7 @@ class Session {
 };
 
 void Session::load() {
-  const Progress clock("load", 1, true);
+  const Progress clock("load", "", 1, true);
   model_ = std::make_unique<Transformer>(Transformer::load(plan_.model_folder, pool_));
   result_.header = plan_.header;
   result_.header.model_weights_hash = model_->weights_hash();
@@ -76,7 +76,7 @@ void Session::load() {
 
 void Session::prefill() {
   const auto total = static_cast<double>(plan_.prompt.size());
-  Progress progress("prefill", plan_.prompt.size(), talk_.verbosity < 0);
+  Progress progress("prefill", "tokens", plan_.prompt.size(), talk_.verbosity < 0);
   // A chunk costs its projections plus attention over everything before it. The two meet where the
   // context reaches about six times the width of the model.
   const double quadratic = 1.0 / (6.0 * plan_.config.hidden_size);
@@ -139,7 +139,7 @@ void Session::generate() {
 }
 
 void Session::decode_all() {
-  progress_ = std::make_unique<Progress>("decode", plan_.steps, talk_.verbosity < 0);
+  progress_ = std::make_unique<Progress>("decode", "tokens", plan_.steps, talk_.verbosity < 0);
   ask_questions();
   generate();
   result_.times.decode = progress_->seconds();
@@ -181,7 +181,7 @@ CaptureResult Session::run() {
       throw Error(ExitCode::kUsage,
                   "nothing was decoded: the model's first token ends the text; use --ignore-eos");
     }
-    const Progress clock("finish", 1, true);
+    const Progress clock("finish", "", 1, true);
     result_.content_hash = writer_->finish();
     result_.times.finish = clock.seconds();
   } catch (const StoppedInPrefill&) {

@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "gpu/progress.h"
+#include "models/progress.h"
 #include "models/version.h"
 
 namespace stoat {

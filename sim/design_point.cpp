@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 
+#include "models/data_path.h"
 #include "models/hash.h"
 #include "sim/design_schema.h"
 
@@ -45,34 +47,41 @@ E value_of(const Word<E> (&words)[N], const std::string& text, const DesignField
                     nearest_name_hint(text, known));
 }
 
-[[noreturn]] void refuse(const std::string& text, const DesignField& field, const Place& place) {
-  throw usage_error(place, std::string(field.path) + " is '" + text + "'", field.expected);
+[[noreturn]] void refuse(const std::string& text, const DesignField& field, const Place& place,
+                         const std::string& remedy = {}) {
+  throw usage_error(place, std::string(field.path) + " is '" + text + "'", field.expected, remedy);
 }
 
 std::uint32_t whole_number(const std::string& text, std::uint32_t low, std::uint32_t high,
                            const DesignField& field, const Place& place) {
   std::uint32_t value = 0;
   const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (status != std::errc{} || end != text.data() + text.size() || value < low || value > high) {
-    refuse(text, field, place);
-  }
+  const bool number = end == text.data() + text.size() && !text.empty();
+  if (!number || status == std::errc::invalid_argument)
+    refuse(text, field, place, "digits only, without unit or sign");
+  if (status != std::errc{} || value > high)
+    refuse(text, field, place, "the largest is " + std::to_string(high));
+  if (value < low) refuse(text, field, place, "the smallest is " + std::to_string(low));
   return value;
 }
 
-// Parsers of models/units.h name the value, not the place: put the place in front and say what is
-// expected.
+// Parsers of models/units.h know neither the place nor the range: both stand here.
 template <class Parse>
-auto with_unit(Parse parse, const std::string& text, const DesignField& field, const Place& place) {
+auto with_unit(Parse parse, const char* units, const std::string& text, const DesignField& field,
+               const Place& place) {
   try {
     return parse(text, field.path);
-  } catch (const Error& error) {
-    throw usage_error(place, error.what(), field.expected);
+  } catch (const Error&) {
+    refuse(text, field, place, units);
   }
 }
+constexpr const char* kByteUnits = "units: B, KiB, MiB, GiB; whole bytes";
+constexpr const char* kFrequencyUnits = "units: Hz, kHz, MHz, GHz; whole hertz";
+constexpr const char* kTimeUnits = "units: ps, ns, us, ms, s; whole picoseconds";
 
 Bytes size_of(const std::string& text, std::uint64_t low, std::uint64_t high,
               const DesignField& field, const Place& place) {
-  const Bytes value = with_unit(parse_bytes, text, field, place);
+  const Bytes value = with_unit(parse_bytes, kByteUnits, text, field, place);
   if (value.count() < low || value.count() > high) refuse(text, field, place);
   return value;
 }
@@ -82,9 +91,19 @@ bool switch_of(const std::string& text, const DesignField& field, const Place& p
   return text == "on";
 }
 
-std::string name_of(const std::string& text, const DesignField& field, const Place& place) {
-  if (text.empty()) refuse(text, field, place);
-  return text;
+// A shipped table of models/FOLDER by name, or any path. A path is looked at by who reads it.
+std::string table_of(const std::string& text, const std::string& folder, const DesignField& field,
+                     const Place& place) {
+  if (text.empty()) refuse(text, field, place, "write a name");
+  if (text.find('/') != std::string::npos || text.ends_with(".csv")) return text;
+  std::vector<std::string> known;
+  for (const auto& entry : std::filesystem::directory_iterator(data_path(folder))) {
+    if (entry.path().extension() == ".csv") known.push_back(entry.path().stem().string());
+  }
+  if (std::find(known.begin(), known.end(), text) != known.end()) return text;
+  const std::string nearest = nearest_name(text, known);
+  refuse(text, field, place,
+         nearest.empty() ? "see models/" + folder : "did you mean '" + nearest + "'?");
 }
 
 constexpr const char* kLaneRange = "a whole number from 1 to 65536";
@@ -103,7 +122,7 @@ constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 // NOLINTEND(cppcoreguidelines-macro-usage)
 
 std::vector<DesignField> make_fields() {
-  return {{"memory.standard", STOAT_SET{p.dram = name_of(text, self, at);
+  return {{"memory.standard", STOAT_SET{p.dram = table_of(text, "dram", self, at);
 }
 , STOAT_GET { return p.dram; }
 , "the name of a DRAM standard (models/dram) or a path"
@@ -113,12 +132,12 @@ std::vector<DesignField> make_fields() {
 , STOAT_GET { return p.refresh ? "on" : "off"; }
 , "on or off"
 }
-, {"energy.prices", STOAT_SET{p.prices = name_of(text, self, at);
+, {"energy.prices", STOAT_SET{p.prices = table_of(text, "energy", self, at);
 }
 , STOAT_GET { return p.prices; }
 , "the name of a price list (models/energy) or a path"
 }
-, {"engine.clock", STOAT_SET{p.clock = with_unit(parse_frequency, text, self, at);
+, {"engine.clock", STOAT_SET{p.clock = with_unit(parse_frequency, kFrequencyUnits, text, self, at);
 if (p.clock.count() < 1000000 || p.clock.count() > 100000000000ULL) refuse(text, self, at);
 }
 , STOAT_GET { return std::to_string(p.clock.count()) + " Hz"; }
@@ -149,7 +168,8 @@ if (p.clock.count() < 1000000 || p.clock.count() > 100000000000ULL) refuse(text,
 , STOAT_GET { return std::to_string(p.outstanding_bursts); }
 , kLaneRange
 }
-, {"engine.exchange_latency", STOAT_SET{p.exchange_latency = with_unit(parse_time, text, self, at);
+, {"engine.exchange_latency",
+   STOAT_SET{p.exchange_latency = with_unit(parse_time, kTimeUnits, text, self, at);
 if (p.exchange_latency.count() > 1000000000ULL) refuse(text, self, at);
 }
 , STOAT_GET { return std::to_string(p.exchange_latency.count()) + " ps"; }

@@ -153,7 +153,8 @@ class Reader {
   std::string file_;
 };
 
-std::string find_file(const std::string& name_or_path) {
+// `place`: where the name stands, if in a file.
+std::string find_file(const std::string& name_or_path, const Place& place) {
   const bool is_path = name_or_path.find('/') != std::string::npos ||
                        std::filesystem::path(name_or_path).extension() == ".yaml";
   if (is_path) return name_or_path;
@@ -165,7 +166,7 @@ std::string find_file(const std::string& name_or_path) {
   }
   std::sort(known.begin(), known.end());
   if (std::find(known.begin(), known.end(), name_or_path) == known.end()) {
-    throw usage_error({}, "no accelerator '" + name_or_path + "'",
+    throw usage_error(place, "no accelerator '" + name_or_path + "'",
                       "a shipped name or the path of a .yaml file",
                       nearest_name_hint(name_or_path, known));
   }
@@ -180,7 +181,7 @@ void Reader::read_base(const YAML::Node& top, std::uint32_t bases) {
   if (bases >= kMaxBases) {
     throw usage_error(at, "more than 8 files based on each other", "a base without a circle");
   }
-  std::string path = find_file(base.Scalar());
+  std::string path = find_file(base.Scalar(), at);
   if (base.Scalar().find('/') == std::string::npos && path == base.Scalar()) {
     path = (std::filesystem::path(file_).parent_path() / path).string();
   }
@@ -228,7 +229,7 @@ DesignPoint parse_design_point(std::string_view text, const std::string& file,
 
 DesignPoint read_design_point(const std::string& name_or_path,
                               const std::vector<std::string>& overrides) {
-  const std::string path = find_file(name_or_path);
+  const std::string path = find_file(name_or_path, {});
   return parse_design_point(read_file(path, kMaxBytes), path, overrides);
 }
 

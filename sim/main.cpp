@@ -5,14 +5,17 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 #include <nlohmann/json.hpp>
 #include <systemc>
 
+#include "models/command_line.h"
 #include "models/data_path.h"
 #include "models/error.h"
+#include "models/streams.h"
 #include "models/version.h"
 #include "sim/verb.h"
 #include "sim/verb_demo.h"
@@ -68,14 +71,29 @@ std::vector<std::string> own_verbs(const CLI::App& app) {
   return names;
 }
 
-void check_verb(const CLI::App& app, const std::vector<std::string>& words) {
-  if (words.size() < 2 || !plain_word(words[1])) return;
-  std::vector<std::string> known = own_verbs(app);
-  for (const SisterProgram& sister : kSisters) known.emplace_back(sister.verb);
-  if (std::find(known.begin(), known.end(), words[1]) == known.end()) {
-    throw usage_error({}, "unknown verb '" + words[1] + "'", "a verb",
-                      nearest_name_hint(words[1], known));
+// A mistake in the command line as one line with the nearest word that is known.
+std::string problem(const CLI::App& app, const std::vector<std::string>& words,
+                    const std::string& parser_said) {
+  const std::vector<std::string> given(words.begin() + (words.empty() ? 0 : 1), words.end());
+  KnownWords known;
+  const auto add_options = [&](const CLI::App& of) {
+    for (const CLI::Option* option : of.get_options())
+      for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
+  };
+  std::string program = "stoat";
+  add_options(app);
+  known.verbs = own_verbs(app);
+  for (const SisterProgram& sister : kSisters) known.verbs.emplace_back(sister.verb);
+  if (given.empty()) {
+    return program + ": no verb; " + nearest_name_hint("", known.verbs) + "; see 'stoat --help'";
   }
+  for (const CLI::App* verb : app.get_subcommands({})) {
+    if (verb->get_name() != given[0]) continue;
+    known.options.clear();
+    add_options(*verb);
+    program += " " + given[0];
+  }
+  return command_line_problem(program, given, known, parser_said);
 }
 
 std::string version_text(bool json) {
@@ -100,28 +118,32 @@ int run(const std::vector<std::string>& words) {
   const std::vector<std::string> own = own_verbs(app);
   if (words.size() > 1 && std::find(own.begin(), own.end(), words[1]) == own.end()) {
     try_sister(words);
-    check_verb(app, words);
   }
+  ::signal(SIGPIPE, SIG_IGN);  // a closed pager must not end a simulation
   try {
     std::vector<std::string> reversed(words.rbegin(), words.rend() - (words.empty() ? 0 : 1));
     app.parse(reversed);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    if (error.get_exit_code() == 0) return app.exit(error);
+    say(problem(app, words, error.what()) + "\n");
+    return static_cast<int>(ExitCode::kUsage);
   }
   return static_cast<int>(result.code);
 }
 
 int guarded(const std::vector<std::string>& words) {
   try {
-    return run(words);
+    const int code = run(words);
+    flush_results();
+    return code;
   } catch (const Error& error) {
-    std::cerr << "stoat: " << error.what() << "\n";
+    say("stoat: " + std::string(error.what()) + "\n");
     return static_cast<int>(error.code());
   } catch (const std::bad_alloc&) {
-    std::cerr << "stoat: out of memory\n";
+    say("stoat: out of memory\n");
     return static_cast<int>(ExitCode::kResource);
   } catch (const std::exception& error) {
-    std::cerr << "stoat: this is a bug in stoat: " << error.what() << "\n";
+    say("stoat: this is a bug in stoat: " + std::string(error.what()) + "\n");
     std::abort();
   }
 }
@@ -134,6 +156,7 @@ int sc_main(int argc, char* argv[]) {
 }
 
 int main(int argc, char* argv[]) {
+  stoat::guard_standard_streams();
   ::setenv("SYSTEMC_DISABLE_COPYRIGHT_MESSAGE", "1", 0);
   ::setenv("SC_COPYRIGHT_MESSAGE", "DISABLE", 0);
   return sc_core::sc_elab_and_sim(argc, argv);

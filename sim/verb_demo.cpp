@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <vector>
@@ -13,6 +12,8 @@
 #include "models/data_path.h"
 #include "models/files.h"
 #include "models/hash.h"
+#include "models/streams.h"
+#include "models/units.h"
 #include "models/version.h"
 #include "sim/sweep/demo_steps.h"
 #include "sim/sweep/html.h"
@@ -195,11 +196,21 @@ std::string last_words(const ReportData& data, const std::string& report) {
                      answered.empty() ? "no" : answered, cost, report);
 }
 
+// CLI11 reads numbers with strtoull: "-1" would become 2^64 - 1.
+std::string whole_number(const std::string& text) {
+  try {
+    return std::to_string(parse_count(text, ""));
+  } catch (const Error& error) {
+    throw CLI::ValidationError(error.what());
+  }
+}
+
 }  // namespace
 
 ExitCode run_demo(const DemoOptions& options) {
   const Inputs inputs = find_inputs();
   const std::string plotly = plotly_source();
+  ensure_output_folder(options.folder);
   claim_demo_folder(options.folder);
   DemoState state(options.folder);
   DemoProgress progress(static_cast<int>(2 * runs().size()) + 1);
@@ -208,11 +219,11 @@ ExitCode run_demo(const DemoOptions& options) {
   const ReportData data = write_report(options, plotly, progress);
   const std::string report = options.folder + "/report.html";
   if (options.json) {
-    std::fputs(answer_table_json(data, report).c_str(), stdout);
+    print_answer(answer_table_json(data, report), options.folder);
   } else {
-    std::fputs(("\n" + answer_table_text(data) + last_words(data, report)).c_str(), stdout);
+    print_answer("\n" + answer_table_text(data) + last_words(data, report), options.folder);
   }
-  fmt::print(stderr, "{:.0f} s in all\n", progress.seconds());
+  say(fmt::format("{:.0f} s in all\n", progress.seconds()));
   return ExitCode::kOk;
 }
 
@@ -222,9 +233,12 @@ void add_demo_verb(CLI::App& app, VerbResult& result) {
       app.add_subcommand("demo", "From a prompt to a report with the shipped model, without a GPU");
   verb->add_option("-o,--out", options->folder, "Folder for traces, results and report.html")
       ->capture_default_str();
-  verb->add_option("--seed", options->seed, "Seed of all draws")->capture_default_str();
+  verb->add_option("--seed", options->seed, "Seed of all draws")
+      ->capture_default_str()
+      ->transform(whole_number);
   verb->add_option("--threads", options->threads, "0: all cores; results do not depend on it")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->transform(whole_number);
   verb->add_flag("--json", options->json, "Print the answer as JSON instead of the table");
   verb->callback([options, &result] { result.code = run_demo(*options); });
 }

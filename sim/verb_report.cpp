@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -18,11 +17,8 @@ namespace {
 
 // A page of ours may be replaced; anything else of that name is somebody's.
 void ensure_replaceable(const std::string& path) {
+  ensure_output_file(path, true);
   std::error_code failure;
-  if (std::filesystem::is_directory(path, failure)) {
-    throw usage_error({path}, "this is a folder", "the name of a file",
-                      "-o " + path + "/report.html");
-  }
   if (!std::filesystem::exists(path, failure)) return;
   std::ifstream file(path, std::ios::binary);
   std::string start(4096, '\0');
@@ -61,7 +57,7 @@ void add_report_verb(CLI::App& app, VerbResult& result) {
                    "plotly.js to include (default: the package python3-plotly)");
   verb->add_flag("--json", options->json, "Print the answer as JSON instead of the table");
   verb->callback([options, &result] {
-    std::fputs(run_report(*options).c_str(), stdout);
+    print_answer(run_report(*options), options->out);
     result.code = ExitCode::kOk;
   });
 }

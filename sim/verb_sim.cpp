@@ -13,6 +13,7 @@
 
 #include "models/energy/price_list.h"
 #include "models/files.h"
+#include "models/progress.h"
 #include "sim/engine/simulate.h"
 #include "sim/sweep/children.h"
 #include "sim/sweep/results.h"
@@ -198,11 +199,12 @@ std::vector<DatapathResult> simulate_all(const SimulationInput& base,
                        return to_json(simulate(input)).dump();
                      }});
   }
-  Progress progress("simulating", layer_step_count * chosen.size(), quiet);
   const unsigned at_once = std::max(1U, std::thread::hardware_concurrency());
-  const auto answers =
-      run_children(tasks, at_once, [&](std::uint64_t done) { progress.tick(done); });
-  progress.finish();
+  std::vector<std::string> answers;
+  {
+    Progress progress("simulate", "layer steps", layer_step_count * chosen.size(), quiet);
+    answers = run_children(tasks, at_once, [&](std::uint64_t done) { progress.at(done); });
+  }
   std::vector<DatapathResult> results;
   for (const std::string& answer : answers)
     results.push_back(result_from_json(nlohmann::json::parse(answer)));
@@ -211,7 +213,6 @@ std::vector<DatapathResult> simulate_all(const SimulationInput& base,
 
 void write_results(const std::string& folder, const ResultTables& tables,
                    const std::string& manifest) {
-  make_folders(folder);
   std::remove((folder + "/manifest.json").c_str());  // of an earlier run
   write_file_whole(folder + "/summary.csv", tables.summary);
   write_file_whole(folder + "/energy.csv", tables.energy);
@@ -224,6 +225,7 @@ void write_results(const std::string& folder, const ResultTables& tables,
 }  // namespace
 
 ExitCode run_sim(const SimOptions& options) {
+  ensure_output_folder(options.out);
   SimulationInput input;
   input.point = read_design_point(options.arch, options.overrides);
   input.dram = read_dram_standard(input.point.dram);
@@ -250,6 +252,7 @@ ExitCode run_sim(const SimOptions& options) {
   }
   add_notes(input.header, input.point, report);
   report.run = describe(input.header, input.point, input.dram, layers);
+  make_folders(options.out);  // before the work: a folder that cannot be made costs no hours
   report.results = simulate_all(input, chosen, layer_step_count, options.quiet);
 
   const ResultTables tables = make_tables(report.run, report.results, prices);
@@ -267,10 +270,12 @@ ExitCode run_sim(const SimOptions& options) {
                                layers.end};
   write_results(options.out, tables, manifest_json(manifest, report));
   if (options.json) {
-    std::fputs(summary_json(report, tables).c_str(), stdout);
+    print_answer(summary_json(report, tables), options.out);
   } else if (!options.quiet) {
-    fmt::print("{}  Results: {}/summary.csv energy.csv traffic.csv steps.csv manifest.json\n",
-               terminal_table(report, prices), options.out);
+    print_answer(fmt::format("{}  Results: {}/summary.csv energy.csv traffic.csv steps.csv "
+                             "manifest.json\n",
+                             terminal_table(report, prices), options.out),
+                 options.out);
   }
   return ExitCode::kOk;
 }

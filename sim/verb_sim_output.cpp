@@ -2,10 +2,8 @@
 #include "sim/verb_sim_output.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -292,37 +290,6 @@ std::string manifest_json(const ManifestInput& in, const SimReport& report) {
                    {"steps.csv", hash_text(in.tables.steps)}};
   json["notes"] = report.notes;
   return json.dump(2) + "\n";
-}
-
-Progress::Progress(std::string what, std::uint64_t total, bool quiet)
-    : what_(std::move(what)),
-      total_(total),
-      quiet_(quiet),
-      terminal_(::isatty(STDERR_FILENO) == 1),
-      begin_(Clock::now()),
-      last_(begin_) {}
-
-void Progress::tick(std::uint64_t done) {
-  const auto now = Clock::now();
-  const auto pause = terminal_ ? std::chrono::milliseconds(200) : std::chrono::milliseconds(30000);
-  if (quiet_ || total_ == 0 || now - last_ < pause) return;
-  last_ = now;
-  const double share = static_cast<double>(done) / static_cast<double>(total_);
-  const double spent = std::chrono::duration<double>(now - begin_).count();
-  const std::string left = done == 0 ? "?" : fmt::format("{:.0f} s", spent / share - spent);
-  if (terminal_) {
-    const auto filled = static_cast<std::size_t>(share * 30);
-    fmt::print(stderr, "\r{} [{:<30}] {:3.0f} %, {} left   ", what_, std::string(filled, '#'),
-               share * 100, left);
-    std::fflush(stderr);
-    drawn_ = true;
-  } else {
-    fmt::print(stderr, "{}: {} of {} layer steps, {} left\n", what_, done, total_, left);
-  }
-}
-
-void Progress::finish() {
-  if (drawn_) fmt::print(stderr, "\r{:80}\r", "");
 }
 
 }  // namespace stoat::sim

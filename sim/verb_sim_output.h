@@ -1,7 +1,6 @@
-// What `stoat sim` says: the table on the terminal, progress, the manifest.
+// What `stoat sim` says: the table on the terminal, the manifest.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,21 +12,6 @@
 #include "traces/trace.h"
 
 namespace stoat::sim {
-
-// A bar with the time left on a terminal, a line every 30 s elsewhere; to stderr.
-class Progress {
- public:
-  Progress(std::string what, std::uint64_t total, bool quiet);
-  void tick(std::uint64_t done);
-  void finish();
-
- private:
-  using Clock = std::chrono::steady_clock;
-  std::string what_;
-  std::uint64_t total_;
-  bool quiet_, terminal_, drawn_ = false;
-  Clock::time_point begin_, last_;
-};
 
 struct SimReport {
   RunDescription run;

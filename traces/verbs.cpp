@@ -12,6 +12,7 @@
 
 #include "models/error.h"
 #include "models/files.h"
+#include "models/progress.h"
 #include "traces/check.h"
 #include "traces/diff.h"
 #include "traces/file_hdf5.h"
@@ -242,7 +243,12 @@ int verb_synth(const SynthOptions& options, const std::string& out, bool force, 
   SynthSummary summary;
   std::string hash;
   try {
-    summary = synthesize(options, [&](const TraceRecords& step) { writer.append(step); });
+    Progress progress("synth", "steps", options.steps, false);
+    std::uint64_t done = 0;
+    summary = synthesize(options, [&](const TraceRecords& step) {
+      writer.append(step);
+      progress.at(++done);
+    });
     hash = writer.finish();
   } catch (...) {  // made again in seconds: nothing worth recovering
     ::unlink(writer.spool_path().c_str());

@@ -42,7 +42,8 @@ PriceList PriceList::read(const std::string& path) {
                         nearest_name_hint(name, known));
     }
     if (seen[index]) {
-      throw usage_error(table.place(row), "'" + name + "' stands twice", "each event once");
+      throw usage_error(table.place(row), "'" + name + "' stands twice", "each event once",
+                        "remove one of them");
     }
     seen[index] = true;
     if (table.text(row, "source").empty()) {

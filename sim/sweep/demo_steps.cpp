@@ -8,7 +8,6 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -16,6 +15,7 @@
 
 #include "models/error.h"
 #include "models/files.h"
+#include "models/streams.h"
 
 namespace stoat::sim {
 namespace {
@@ -100,11 +100,12 @@ void claim_demo_folder(const std::string& folder) {
     throw usage_error({folder}, "this folder holds something else",
                       "a new folder, or one of an earlier demo", "choose another with -o DIR");
   }
-  make_folders(folder + "/log");
-  if (!ours) {
+  make_folders(folder);
+  if (!ours) {  // first, so that on a full disk no folder is left that the next demo does not know
     write_file_whole(folder + "/demo.json",
                      nlohmann::ordered_json{{"format", kFormat}}.dump(2) + "\n");
   }
+  make_folders(folder + "/log");
 }
 
 DemoState::DemoState(std::string folder) : path_(std::move(folder) + "/demo.json") {
@@ -154,14 +155,13 @@ void DemoProgress::begin(const std::string& what) {
 void DemoProgress::tick() {
   if (!terminal_) return;
   const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - step_start_;
-  fmt::print(stderr, "\r[{}/{}] {:<40} {:5.0f} s", step_, steps_, what_, passed.count());
-  std::fflush(stderr);
+  say(fmt::format("\r[{}/{}] {:<40} {:5.0f} s", step_, steps_, what_, passed.count()));
 }
 
 void DemoProgress::end(const std::string& how) {
   const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - step_start_;
-  fmt::print(stderr, "{}[{}/{}] {:<40} {:5.1f} s{}\n", terminal_ ? "\r" : "", step_, steps_, what_,
-             passed.count(), how.empty() ? "" : "  " + how);
+  say(fmt::format("{}[{}/{}] {:<40} {:5.1f} s{}\n", terminal_ ? "\r" : "", step_, steps_, what_,
+                  passed.count(), how.empty() ? "" : "  " + how));
 }
 
 double DemoProgress::seconds() const {

@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "gpu/capture_plan.h"
-#include "gpu/progress.h"
 #include "gpu/questions.h"
 #include "models/error.h"
 #include "tests/gpu/fixtures.h"
@@ -216,13 +215,6 @@ TEST(Greedy, TakesTheFirstOfTheLargestAndRefusesNan) {
                  greedy_token({0.0F, std::nanf(""), 1.0F});
                }),
                {"token 1", "not finite"});
-}
-
-TEST(Durations, ReadLikeWords) {
-  EXPECT_EQ(duration_text(0.4), "0 s");
-  EXPECT_EQ(duration_text(59.4), "59 s");
-  EXPECT_EQ(duration_text(200), "3 min 20 s");
-  EXPECT_EQ(duration_text(3900), "1 h 05 min");
 }
 
 TEST(Models, UnknownNamesGetTheNearestShippedOne) {

@@ -55,6 +55,13 @@ TEST(Errors, SayPlaceFoundExpectedAndRemedy) {
   EXPECT_EQ(error.code(), ExitCode::kUsage);
 }
 
+TEST(Errors, CountASwapOfNeighboursAsOneEdit) {
+  EXPECT_EQ(nearest_name_hint("smi", {"report", "sim", "demo"}), "did you mean 'sim'?");
+  EXPECT_EQ(nearest_name("ism", {"sim", "trace"}), "sim");
+  EXPECT_EQ(nearest_name("ims", {"sim"}), "");  // two edits in three letters are too many
+  EXPECT_EQ(nearest_name("methdo", {"method", "methane"}), "method");
+}
+
 TEST(Errors, ListTheKnownNamesWhenNoneIsNear) {
   EXPECT_EQ(nearest_name_hint("zzz", {"dense", "prop"}), "known: dense, prop");
 }

@@ -100,7 +100,18 @@ TEST(DesignPoint, NamesEveryMistakeWithItsPlace) {
       {"wrong unit",
        replaced("stash: 64 KiB", "stash: 64 GHz"),
        {"arch.yaml:", "engine.stash", "64 KiB"}},
-      {"no unit", replaced("clock: 1.0 GHz", "clock: 1.0"), {"engine.clock", "unit"}},
+      {"no unit",
+       replaced("clock: 1.0 GHz", "clock: 1.0"),
+       {"arch.yaml:12:10: engine.clock is '1.0'; expected a frequency with its unit", "GHz;"}},
+      {"misspelt standard",
+       replaced("standard: hbm3_5200", "standard: hbm3_520"),
+       {"arch.yaml:7:13: memory.standard is 'hbm3_520'", "did you mean 'hbm3_5200'?"}},
+      {"unknown prices",
+       replaced("prices: jouppi_7nm_hbm3", "prices: free"),
+       {"arch.yaml:10:11: energy.prices is 'free'", "models/energy"}},
+      {"misspelt layout",
+       replaced("k_layout: token_major", "k_layout: token_mayor"),
+       {"arch.yaml:27:13", "did you mean 'token_major'?"}},
       {"bare number of bytes", replaced("stash: 64 KiB", "stash: 65536"), {"engine.stash", "unit"}},
       {"wrong type",
        replaced("dense: 64 ", "dense: many "),
@@ -111,7 +122,11 @@ TEST(DesignPoint, NamesEveryMistakeWithItsPlace) {
        {"engine.lanes.dense is not a single value"}},
       {"zero lanes",
        replaced("dense: 64 ", "dense: 0 "),
-       {"arch.yaml:14:", "engine.lanes.dense is '0'"}},
+       {"arch.yaml:14:12: engine.lanes.dense is '0'", "the smallest is 1"}},
+      {"too many lanes", replaced("dense: 64 ", "dense: 65537 "), {"the largest is 65536"}},
+      {"far too many lanes",
+       replaced("dense: 64 ", "dense: 99999999999999999999 "),
+       {"the largest is 65536"}},
       {"negative", replaced("dense: 64 ", "dense: -1 "), {"engine.lanes.dense is '-1'"}},
       {"zero clock", replaced("1.0 GHz", "0 GHz"), {"engine.clock is '0 GHz'", "1 MHz"}},
       {"unknown word",
@@ -133,11 +148,16 @@ TEST(DesignPoint, NamesEveryMistakeWithItsPlace) {
       {"too large", shipped() + std::string(1 << 20, '#'), {"bytes", "1048576"}},
       {"too deep", "kv: " + std::string(65, '[') + std::string(65, ']'), {"64 levels"}},
       {"very deep", std::string(100000, '['), {"64 levels"}},
-      {"circle of bases", "base: hbm3x\n", {"no accelerator 'hbm3x'", "did you mean 'hbm3'?"}},
+      {"circle of bases",
+       "base: hbm3x\n",
+       {"arch.yaml:1:7: no accelerator 'hbm3x'", "did you mean 'hbm3'?"}},
   };
   for (const Wrong& each : cases) {
     const std::string message = message_of(each.yaml);
     EXPECT_NE(message, "accepted") << each.what;
+    const std::size_t expected = message.find("expected");
+    EXPECT_EQ(message.find("expected", expected + 1), std::string::npos)
+        << each.what << ": " << message;
     for (const std::string& part : each.parts) {
       EXPECT_NE(message.find(part), std::string::npos) << each.what << ": " << message;
     }

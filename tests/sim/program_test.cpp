@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -51,6 +52,9 @@ class Program : public testing::Test {
   static Outcome run(const std::string& arguments, const std::string& in = "/") {
     const std::string command =
         "cd '" + in + "' && '" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' 2>&1 " + arguments;
+    return shell(command);
+  }
+  static Outcome shell(const std::string& command) {
     Outcome outcome;
     FILE* pipe = ::popen(command.c_str(), "r");
     char buffer[4096];
@@ -155,11 +159,141 @@ TEST_F(Program, ADamagedTraceIsExitThree) {
   EXPECT_EQ(run("sim hbm3 " + path + " -o " + out("r")).code, 3);
 }
 
-TEST_F(Program, AFolderThatCannotBeWrittenIsExitFour) {
+TEST_F(Program, AFolderThatCannotBeMadeIsExitFour) {
+  const std::string path = trace("a.h5", Method::kProp);
+  const Outcome outcome = run("sim hbm3 " + path + " -q -o /proc/stoat-results");
+  EXPECT_EQ(outcome.code, 4) << outcome.text;
+}
+
+TEST_F(Program, ResultsNeverGoWhereAFileOrADeviceIs) {
   const std::string path = trace("a.h5", Method::kProp);
   write_file_whole(out("file"), "in the way");
-  const Outcome outcome = run("sim hbm3 " + path + " -q -o " + out("file") + "/r");
+  fs::create_symlink("nothing", out("link"));
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {out("file"), "this is a file"},
+      {out("file") + "/r", "this is a file"},
+      {"/dev/null", "a device"},
+      {"''", "an empty name"},
+      {out("link"), "a symbolic link to nothing"}};
+  for (const auto& [name, part] : cases) {
+    for (const std::string& verb : {"sim hbm3 " + path, std::string("demo")}) {
+      const Outcome outcome = run(verb + " -o " + name);
+      EXPECT_EQ(outcome.code, 2) << verb << name << outcome.text;
+      EXPECT_NE(outcome.text.find(part), std::string::npos) << outcome.text;
+    }
+  }
+  EXPECT_EQ(read_file(out("file")), "in the way");
+}
+
+TEST_F(Program, AReportNeverGoesWhereItCannotOrMustNot) {
+  const std::string path = trace("a.h5", Method::kProp);
+  ASSERT_EQ(run("sim hbm3 " + path + " -q -o " + out("r")).code, 0);
+  write_file_whole(out("thesis.html"), "mine");
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {out("none/x.html"), "no such folder"},
+      {"/dev/full", "a device"},
+      {"''", "an empty name"},
+      {out("thesis.html"), "no report of stoat"},
+      {out("r"), "a folder"},
+      {"-", "no stream"}};
+  for (const auto& [name, part] : cases) {
+    const Outcome outcome = run("report " + out("r") + " -o " + name);
+    EXPECT_EQ(outcome.code, 2) << name << outcome.text;
+    EXPECT_NE(outcome.text.find(part), std::string::npos) << outcome.text;
+  }
+  EXPECT_EQ(read_file(out("thesis.html")), "mine");
+}
+
+TEST_F(Program, AnAnswerThatCannotBeWrittenIsExitFourAndTheResultsAreWhole) {
+  const std::string path = trace("a.h5", Method::kProp);
+  for (const char* where : {">/dev/full", ">&-"}) {
+    const std::string sim = "sim hbm3 " + path + " --json -o " + out("r") + " ";
+    const Outcome outcome = run(sim + where);
+    EXPECT_EQ(outcome.code, 4) << where << outcome.text;
+    EXPECT_NE(outcome.text.find("could not be written"), std::string::npos) << outcome.text;
+    EXPECT_NE(outcome.text.find(out("r") + " is whole"), std::string::npos) << outcome.text;
+    EXPECT_TRUE(fs::exists(out("r") + "/manifest.json"));
+    fs::remove_all(out("r"));
+    EXPECT_EQ(run(std::string("--version ") + where).code, 4) << where;
+  }
+}
+
+TEST_F(Program, NothingIsLostWhenStderrOrTheReaderIsGone) {
+  const std::string path = trace("a.h5", Method::kProp);
+  const std::string sim = "sim hbm3 " + path + " -o " + out("r") + " ";
+  EXPECT_EQ(run(sim + "2>&-").code, 0);
+  EXPECT_EQ(run(sim + "2>/dev/full").code, 0);
+  EXPECT_EQ(run("sim hbm3 /nowhere -o " + out("r") + " 2>&-").code, 2);
+  const std::string stoat = "'" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' ";
+  const Outcome outcome = shell("{ sleep 0.1; " + stoat + sim + "; echo $? >&3; } 3>" +
+                                out("code") + " | true; cat " + out("code"));
+  EXPECT_EQ(outcome.text, "0\n");
+}
+
+TEST_F(Program, AFullDiskIsExitFourAndLeavesNoHalfFile) {
+  const std::string path = trace("a.h5", Method::kProp);
+  const std::string stoat = "'" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' ";
+  // Files end at one block here: what is longer cannot be written.
+  const Outcome outcome = shell("trap '' XFSZ; ulimit -f 1; " + stoat + "sim hbm3 " + path +
+                                " -q -o " + out("r") + " 2>&1");
   EXPECT_EQ(outcome.code, 4) << outcome.text;
+  EXPECT_EQ(std::count(outcome.text.begin(), outcome.text.end(), '\n'), 1) << outcome.text;
+  EXPECT_NE(outcome.text.find(out("r") + "/"), std::string::npos) << outcome.text;
+  EXPECT_FALSE(fs::exists(out("r") + "/manifest.json"));
+  EXPECT_FALSE(fs::exists(out("r") + "/energy.csv"));
+  for (const auto& entry : fs::directory_iterator(out("r"))) {
+    EXPECT_EQ(entry.path().extension(), ".csv") << entry.path();
+  }
+}
+
+TEST_F(Program, ADemoWithoutItsModelSaysSoAndLeavesNothing) {
+  fs::create_directories(out("data") + "/llm/needle");
+  const std::string stoat = "'" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' ";
+  const Outcome outcome =
+      shell("STOAT_DATA=" + out("data") + " " + stoat + "demo -o " + out("d") + " 2>&1");
+  EXPECT_EQ(outcome.code, 2) << outcome.text;
+  EXPECT_NE(outcome.text.find("model.safetensors"), std::string::npos) << outcome.text;
+  EXPECT_NE(outcome.text.find("STOAT_DATA"), std::string::npos) << outcome.text;
+  EXPECT_EQ(std::count(outcome.text.begin(), outcome.text.end(), '\n'), 1) << outcome.text;
+  EXPECT_FALSE(fs::exists(out("d")));
+}
+
+TEST_F(Program, AWrongWordIsOneLineWithTheNearestOne) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"smi", "stoat: unknown verb 'smi'; did you mean 'sim'?\n"},
+      {"captrue", "stoat: unknown verb 'captrue'; did you mean 'capture'?\n"},
+      {"sim --datpath x", "stoat sim: unknown option '--datpath'; did you mean '--datapath'?\n"},
+      {"demo --sed 1", "stoat demo: unknown option '--sed'; did you mean '--seed'?\n"},
+      {"sim", "stoat sim: ARCH is required; see 'stoat sim --help'\n"},
+      {"", "stoat: no verb; known: sim, report, demo, capture, trace; see 'stoat --help'\n"},
+      {"--verison", "stoat: unknown option '--verison'; did you mean '--version'?\n"}};
+  for (const auto& [arguments, text] : cases) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.code, 2) << arguments;
+    EXPECT_EQ(outcome.text, text) << arguments;
+  }
+  EXPECT_EQ(run("demo --seed -1 -o " + out("d")).code, 2);
+  EXPECT_FALSE(fs::exists(out("d")));
+}
+
+TEST_F(Program, TheWholeTokenIsShownOnlyForAllLayers) {
+  SynthOptions options;
+  options.contexts = {600};
+  options.steps = 2;
+  options.n_layers = 2;
+  options.budgets = {16};
+  options.weight_bytes_per_token = 1000000;
+  const std::string path = out("two.h5");
+  write_trace(path, synth_header(options), synthesize_records(options));
+  const auto shown = [&](const std::string& cut) {
+    const Outcome outcome = run("sim hbm3 " + path + " -d mac -o " + out("r") + cut);
+    EXPECT_EQ(outcome.code, 0) << outcome.text;
+    return outcome.text.find("whole token") != std::string::npos;
+  };
+  EXPECT_TRUE(shown(""));
+  EXPECT_TRUE(shown(" --steps 1:2"));
+  EXPECT_TRUE(shown(" --layers 0:2"));
+  EXPECT_FALSE(shown(" --layers 0:1"));
 }
 
 TEST_F(Program, StepsAndLayersCutTheTrace) {

@@ -2,7 +2,9 @@
 #include "sim/sweep/demo_steps.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 
@@ -30,6 +32,19 @@ TEST(DemoFolder, SomebodyElsesIsRefusedAndLeftAsItIs) {
   EXPECT_THROW(claim_demo_folder(folder + "/thesis.tex"), Error);
   std::ofstream(folder + "/demo.json") << R"({"format": "another"})";
   EXPECT_THROW(claim_demo_folder(folder), Error);
+}
+
+TEST(DemoFolder, CanBeTakenAgainAfterAFullDisk) {
+  const std::string folder = new_folder("demo-full") + "/d";
+  struct rlimit before {};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  auto* const handler = ::signal(SIGXFSZ, SIG_IGN);
+  const struct rlimit none { 0, before.rlim_max };
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
+  EXPECT_THROW(claim_demo_folder(folder), Error);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, handler);
+  EXPECT_NO_THROW(claim_demo_folder(folder));
 }
 
 TEST(DemoState, RemembersKeysOverRunsAndForgetsNothingElse) {

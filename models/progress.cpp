@@ -1,5 +1,5 @@
 // Progress on stderr.
-#include "gpu/progress.h"
+#include "models/progress.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -12,15 +12,32 @@
 
 namespace stoat {
 namespace {
+
 constexpr int kBarWidth = 30;
 constexpr double kRedrawSeconds = 0.1;
 constexpr double kLineSeconds = 30.0;
 constexpr double kFirstEstimateSeconds = 0.5;  // before that an ETA would be a guess
+
+std::string eta_text(const ProgressView& view) {
+  if (view.elapsed_seconds < kFirstEstimateSeconds || view.share <= 0) return "ETA ...";
+  return "ETA " + duration_text(view.elapsed_seconds * (1 - view.share) / view.share);
+}
+
 }  // namespace
 
-Progress::Progress(std::string what, std::uint64_t total, bool quiet)
-    : what_(std::move(what)),
-      total_(total),
+std::string progress_bar(const ProgressView& view) {
+  const int filled = static_cast<int>(view.share * kBarWidth);
+  return fmt::format("{:<8} [{:=<{}}{:<{}}] {}/{} {}  {}", view.what, "", filled, "",
+                     kBarWidth - filled, view.done, view.total, view.unit, eta_text(view));
+}
+
+std::string progress_line(const ProgressView& view) {
+  return fmt::format("{}: {} of {} {}, {}\n", view.what, view.done, view.total, view.unit,
+                     eta_text(view));
+}
+
+Progress::Progress(std::string what, std::string unit, std::uint64_t total, bool quiet)
+    : view_{std::move(what), std::move(unit), 0, total, 0, 0},
       quiet_(quiet),
       terminal_(::isatty(STDERR_FILENO) != 0),
       begin_(Clock::now()),
@@ -41,18 +58,10 @@ void Progress::at(std::uint64_t done, double work, double total_work) {
       (terminal_ ? kRedrawSeconds : kLineSeconds))
     return;
   last_ = now;
-  const double share = total_work > 0 ? std::min(1.0, work / total_work) : 1.0;
-  const double elapsed = seconds();
-  std::string eta = "ETA ...";
-  if (elapsed >= kFirstEstimateSeconds && share > 0)
-    eta = "ETA " + duration_text(elapsed * (1 - share) / share);
-  if (terminal_) {
-    const int filled = static_cast<int>(share * kBarWidth);
-    say(fmt::format("\r\x1b[K{:<8} [{:=<{}}{:<{}}] {}/{}  {}", what_, "", filled, "",
-                    kBarWidth - filled, done, total_, eta));
-  } else {
-    say(fmt::format("{}: {} of {} tokens, {}\n", what_, done, total_, eta));
-  }
+  view_.done = done;
+  view_.share = total_work > 0 ? std::clamp(work / total_work, 0.0, 1.0) : 1.0;
+  view_.elapsed_seconds = seconds();
+  say(terminal_ ? "\r\x1b[K" + progress_bar(view_) : progress_line(view_));
   drawn_ = true;
 }
 
