@@ -1,0 +1,150 @@
+#include "gpu/attention/params.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "models/error.h"
+
+namespace stoat::gpu {
+
+namespace {
+
+std::string number(std::uint64_t value) { return std::to_string(value); }
+
+std::string range_refusal(const char* what, std::uint64_t value, std::uint64_t low,
+                          std::uint64_t high) {
+  if (value >= low && value <= high) return "";
+  return std::string(what) + " is " + number(value) + "; expected " + number(low) + " to " +
+         number(high);
+}
+
+std::string method_refusal(const DecodeParams& params) {
+  if (params.method == Method::kDense) return "";
+  if (params.method == Method::kTopK)
+    return "topk is not on the GPU yet; use the CPU, or dense iid strat sys prop flash";
+  if (std::string why = range_refusal("budget", params.budget, 1, kMaxGpuBudget); !why.empty())
+    return why;
+  const std::uint64_t rows = std::uint64_t{max_tiles(params)} * kTileRows;
+  // Z <= rows * 2^30, so this keeps S * Z <= 2^62.
+  if (params.budget * rows > (std::uint64_t{1} << 32))
+    return "budget " + number(params.budget) + " at a context of " + number(params.max_context) +
+           " overflows the integer ruler; expected budget * rows of at most 2^32";
+  if (params.method == Method::kFlash && params.budget < max_tiles(params))
+    return "flash with a budget of " + number(params.budget) + " for up to " +
+           number(max_tiles(params)) + " tiles of 256 rows; raise the budget, or use prop";
+  return "";
+}
+
+std::string paging_refusal(const DecodeParams& params) {
+  if (params.page_size == 0) {
+    if (params.kv_capacity < params.max_context)
+      return "kv_capacity is " + number(params.kv_capacity) + ", less than max_context " +
+             number(params.max_context);
+    return "";
+  }
+  if (!std::has_single_bit(params.page_size) || params.page_size > kMaxContext)
+    return "page_size is " + number(params.page_size) + "; expected a power of two";
+  return "";
+}
+
+// `bytes` more at the end, aligned for 16-byte access.
+std::size_t append(WorkspaceLayout& layout, std::size_t bytes) {
+  const std::size_t begin = layout.bytes;
+  layout.bytes += (bytes + 255) / 256 * 256;
+  return begin;
+}
+
+}  // namespace
+
+std::string shape_refusal(const DecodeParams& params) {
+  for (std::string why : {range_refusal("batch", params.batch, 1, kMaxBatch),
+                          range_refusal("kv_heads", params.kv_heads, 1, 65535),
+                          range_refusal("q_heads", params.q_heads, 1, 65535),
+                          range_refusal("score_splits", params.score_splits, 0, kMaxSplits),
+                          range_refusal("gather_splits", params.gather_splits, 0, kMaxSplits),
+                          range_refusal("layer", params.layer, 0, 65535),
+                          range_refusal("max_context", params.max_context, 1, kMaxContext)}) {
+    if (!why.empty()) return why;
+  }
+  if (params.batch * params.kv_heads > 65535)
+    return "batch * kv_heads is " + number(params.batch * params.kv_heads) +
+           "; expected at most 65535";
+  if (params.batch * params.q_heads > 65535)
+    return "batch * q_heads is " + number(params.batch * params.q_heads) +
+           "; expected at most 65535";
+  if (params.head_dim != 64 && params.head_dim != 128)
+    return "head_dim is " + number(params.head_dim) + "; expected 64 or 128";
+  if (params.q_heads % params.kv_heads != 0)
+    return "q_heads " + number(params.q_heads) + " is no multiple of kv_heads " +
+           number(params.kv_heads);
+  if (params.q_heads / params.kv_heads > kMaxGroup)
+    return "a group of " + number(params.q_heads / params.kv_heads) +
+           " query heads a KV head; expected at most " + number(kMaxGroup);
+  if (std::string why = paging_refusal(params); !why.empty()) return why;
+  return method_refusal(params);
+}
+
+std::string refusal(const DecodeParams& params) {
+  if (std::string why = shape_refusal(params); !why.empty()) return why;
+  if (!params.q || !params.k || !params.v || !params.out || !params.status)
+    return "q, k, v, out and status must not be null";
+  if (params.page_size == 0 && !params.context_len)
+    return "context_len must not be null for a contiguous cache";
+  if (params.page_size != 0 && (!params.indptr || !params.indices || !params.last_page_len))
+    return "indptr, indices and last_page_len must not be null for a paged cache";
+  for (const void* pointer : {params.q, params.k, params.v}) {
+    if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0)
+      return "q, k and v must be aligned to 16 bytes";
+  }
+  const TraceSink& trace = params.trace;
+  if (trace.row && (!trace.count || !trace.lost || trace.capacity == 0))
+    return "a trace needs row, count, lost and a capacity";
+  if (trace.row && params.method == Method::kDense) return "dense attention draws no rows to trace";
+  if (!params.workspace || reinterpret_cast<std::uintptr_t>(params.workspace) % 256 != 0)
+    return "workspace must not be null and be aligned to 256 bytes";
+  return "";
+}
+
+Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) {
+  // Two blocks of 256 threads fit on a multiprocessor; one wave of them.
+  const std::uint32_t slots = std::max(1U, 2 * multiprocessors);
+  Splits splits;
+  // Long sequences: blocks of 16 tiles in several waves, since not every multiprocessor is served
+  // equally fast.
+  splits.score = params.score_splits;
+  if (splits.score == 0)
+    splits.score = std::max(
+        {1U, slots / std::max(1U, params.batch * params.kv_heads), max_tiles(params) / 16});
+  splits.score = std::min({splits.score, max_tiles(params), kMaxSplits});
+  // Four blocks of the gather fit; one is worth its own start with 16 points or more.
+  splits.gather = params.gather_splits != 0
+                      ? params.gather_splits
+                      : std::clamp(2 * slots / std::max(1U, params.batch * params.q_heads), 1U,
+                                   std::max(1U, std::min(8U, params.budget / 16)));
+  return splits;
+}
+
+WorkspaceLayout workspace_layout(const DecodeParams& params, const Splits& splits) {
+  const std::size_t heads = std::size_t{params.batch} * params.q_heads;
+  const bool dense = params.method == Method::kDense;
+  const std::size_t tiles = dense ? 0 : heads * max_tiles(params);
+  const std::size_t parts = heads * (dense ? splits.score : splits.gather);
+  WorkspaceLayout layout;
+  layout.lut = append(layout, kWeightLutSize * sizeof(std::uint32_t));
+  layout.counter = append(layout, heads * sizeof(std::uint32_t));
+  layout.code = append(layout, tiles * kTileRows * sizeof(std::uint16_t));
+  layout.exponent = append(layout, tiles * sizeof(std::int32_t));
+  layout.mass = append(layout, tiles * sizeof(std::uint64_t));
+  layout.partial = append(layout, parts * params.head_dim * sizeof(float));
+  layout.partial_max = append(layout, dense ? parts * sizeof(float) : 0);
+  layout.partial_sum = append(layout, dense ? parts * sizeof(float) : 0);
+  return layout;
+}
+
+std::size_t workspace_bytes(const DecodeParams& params, std::uint32_t multiprocessors) {
+  const std::string why = shape_refusal(params);
+  if (!why.empty()) throw usage_error({"GPU attention"}, why);
+  return workspace_layout(params, choose_splits(params, multiprocessors)).bytes;
+}
+
+}  // namespace stoat::gpu

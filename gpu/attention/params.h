@@ -1,0 +1,131 @@
+// One launch of decode attention on a GPU: what goes in, what comes out, what is refused.
+//
+// Words are those of the field (q, k, v, kv_layout, sm_scale, indptr, indices, last_page_len). All
+// pointers are device pointers, except the struct itself. No CUDA header is needed to fill it in;
+// gpu/attention/decode_launch.h runs it. Row counts, draws and codes: models/sampling.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "models/sampling/selection.h"
+
+namespace stoat::gpu {
+
+enum class ElementType : std::uint8_t { kBf16, kFp16 };
+enum class KvLayout : std::uint8_t { kNhd, kHnd };
+
+inline constexpr std::uint32_t kMaxGroup = 8;
+inline constexpr std::uint32_t kMaxContext = 1U << 20;
+inline constexpr std::uint32_t kMaxGpuBudget = 4096;
+inline constexpr std::uint32_t kMaxBatch = 256;
+inline constexpr std::uint32_t kMaxSplits = 512;  // blocks that share a head
+
+// What the device found wrong; bits of DecodeParams::status. The outputs of such a head are NaN
+// (not for kTraceOverflow). Dense attention does not look for damaged scores: NaN comes out, no
+// bit.
+enum StatusBit : std::uint32_t {
+  kBadContext = 1,     // a context of 0, or above max_context
+  kDamagedScore = 2,   // NaN, plus infinity or |x| >= 2^30 among the scores
+  kNoFiniteScore = 4,  // every score is minus infinity
+  kTraceOverflow = 8   // rows were drawn that did not fit trace_capacity
+};
+
+// Rows and counts of every query head. Slot s belongs to point s: it holds a row and how many of
+// the points from s on fell on it; slots inside such a run hold count 0. Rows increase with s.
+struct TraceSink {
+  std::uint32_t* row = nullptr;    // [batch, q_heads, capacity]
+  std::uint16_t* count = nullptr;  // [batch, q_heads, capacity]
+  std::uint32_t capacity = 0;      // slots a head; budget never overflows
+  std::uint32_t* lost = nullptr;   // [1] rows that did not fit, added up by the device
+};
+
+struct DecodeParams {
+  // Shape.
+  ElementType element = ElementType::kBf16;
+  std::uint32_t batch = 0;    // 1 to 256
+  std::uint32_t q_heads = 0;  // kv_heads * group, group 1 to 8
+  std::uint32_t kv_heads = 0;
+  std::uint32_t head_dim = 0;     // 64 or 128
+  std::uint32_t max_context = 0;  // no sequence is longer; at most 2^20
+
+  // Tensors.
+  const void* q = nullptr;  // [batch, q_heads, head_dim]
+  const void* k = nullptr;  // contiguous NHD [batch, kv_capacity, kv_heads, head_dim]
+                            // contiguous HND [batch, kv_heads, kv_capacity, head_dim]
+                            // paged      NHD [pages, page_size, kv_heads, head_dim]
+                            // paged      HND [pages, kv_heads, page_size, head_dim]
+  const void* v = nullptr;  // as k
+  KvLayout kv_layout = KvLayout::kNhd;
+  std::uint32_t kv_capacity = 0;  // contiguous: rows a sequence has room for, >= max_context
+
+  // Lengths on the device: context_len when contiguous, the three arrays when paged.
+  const std::uint32_t* context_len = nullptr;   // [batch]
+  std::uint32_t page_size = 0;                  // 0: contiguous; else a power of two
+  const std::int32_t* indptr = nullptr;         // [batch + 1] a sequence's first entry of indices
+  const std::int32_t* indices = nullptr;        // [indptr[batch]] page numbers
+  const std::int32_t* last_page_len = nullptr;  // [batch] rows used of the last page, 1..page_size
+
+  // What is computed.
+  float sm_scale = 0;  // multiplies q . k; usually 1 / sqrt(head_dim)
+  Method method = Method::kDense;
+  std::uint32_t budget = 0;  // S, 1 to 4096; unused by dense
+  std::uint64_t seed = 0;
+  std::uint32_t layer = 0;                     // below 65536
+  const std::uint32_t* sequence_id = nullptr;  // [batch] of the requests; null: the batch slot
+
+  // Results.
+  void* out = nullptr;              // [batch, q_heads, head_dim] elements, or floats
+  bool out_is_float = false;        // before the 16-bit cast
+  float* lse = nullptr;             // [batch, q_heads] natural log; null: not wanted
+  TraceSink trace;                  // row null: off
+  std::uint32_t* status = nullptr;  // [1] StatusBits, set and never cleared by the kernels
+
+  // Scratch memory of workspace_bytes(); prepare_workspace() fills it once before the first launch.
+  // Launches that share one run one after the other.
+  void* workspace = nullptr;
+  std::size_t workspace_size = 0;
+
+  // How many thread blocks share a head; 0: by the number of multiprocessors. Counts and codes do
+  // not depend on it, the order of the final sums does.
+  std::uint32_t score_splits = 0;
+  std::uint32_t gather_splits = 0;
+};
+
+// Blocks that share a (sequence, KV head) in the score or dense pass, and a query head in the
+// gather.
+struct Splits {
+  std::uint32_t score = 1;
+  std::uint32_t gather = 1;
+};
+Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors);
+
+// Where the parts of the workspace begin, in bytes.
+struct WorkspaceLayout {
+  std::size_t lut = 0;       // u32 [2048]
+  std::size_t counter = 0;   // u32 [batch, q_heads] blocks that have finished; 0 between launches
+  std::size_t code = 0;      // u16 [batch, q_heads, tiles, 256]
+  std::size_t exponent = 0;  // i32 [batch, q_heads, tiles]
+  std::size_t mass = 0;      // u64 [batch, q_heads, tiles]
+  std::size_t partial = 0;   // f32 [batch, q_heads, splits, head_dim]
+  std::size_t partial_max = 0;  // f32 [batch, q_heads, splits] dense only
+  std::size_t partial_sum = 0;  // f32 [batch, q_heads, splits] dense only
+  std::size_t bytes = 0;
+};
+WorkspaceLayout workspace_layout(const DecodeParams& params, const Splits& splits);
+
+inline std::uint32_t max_tiles(const DecodeParams& params) {
+  return (params.max_context + kTileRows - 1) / kTileRows;
+}
+
+// Bytes that params needs on a device of that many multiprocessors. Only the shape is looked at.
+std::size_t workspace_bytes(const DecodeParams& params, std::uint32_t multiprocessors);
+
+// Why this launch is not supported, in one line with the remedy; empty when it is. Checks shape,
+// method and missing pointers; what only the device knows is reported in status.
+std::string refusal(const DecodeParams& params);
+// The part of it that needs no pointers.
+std::string shape_refusal(const DecodeParams& params);
+
+}  // namespace stoat::gpu

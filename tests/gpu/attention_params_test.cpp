@@ -1,0 +1,132 @@
+// What a GPU launch refuses, and how much scratch memory it asks for. Needs no GPU.
+#include <gtest/gtest.h>
+
+#include "gpu/attention/params.h"
+#include "models/error.h"
+
+namespace stoat::gpu {
+namespace {
+
+DecodeParams llama(Method method, std::uint32_t budget) {
+  DecodeParams params;
+  params.batch = 4;
+  params.q_heads = 32;
+  params.kv_heads = 8;
+  params.head_dim = 128;
+  params.max_context = params.kv_capacity = 32768;
+  params.sm_scale = 0.088F;
+  params.method = method;
+  params.budget = budget;
+  return params;
+}
+
+std::string refusal_after(void (*change)(DecodeParams&), Method method = Method::kProp) {
+  DecodeParams params = llama(method, 128);
+  change(params);
+  return shape_refusal(params);
+}
+
+TEST(GpuDecodeParams, AcceptTheShapesOfTheKernels) {
+  for (const Method method : {Method::kDense, Method::kIid, Method::kStratified,
+                              Method::kSystematic, Method::kProp, Method::kFlash}) {
+    for (const std::uint32_t head_dim : {64U, 128U}) {
+      for (std::uint32_t group = 1; group <= 8; ++group) {
+        DecodeParams params = llama(method, 128);
+        params.head_dim = head_dim;
+        params.q_heads = group * params.kv_heads;
+        EXPECT_EQ(shape_refusal(params), "");
+      }
+    }
+  }
+}
+
+TEST(GpuDecodeParams, RefuseWhatTheKernelsCannotDoWithTheReason) {
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.head_dim = 96; }).find("head_dim is 96"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.q_heads = 72; }).find("a group of 9"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.q_heads = 33; }).find("no multiple"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.batch = 257; }).find("batch is 257"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.budget = 0; }).find("budget is 0"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.budget = 4097; }).find("budget is 4097"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.kv_capacity = 100; }).find("kv_capacity"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.page_size = 48; }).find("power of two"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.max_context = (1U << 20) + 1; }).find("max_con"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams& p) { p.layer = 65536; }).find("layer"),
+            std::string::npos);
+  EXPECT_NE(refusal_after([](DecodeParams&) {}, Method::kTopK).find("topk"), std::string::npos);
+  EXPECT_NE(
+      refusal_after([](DecodeParams& p) { p.budget = 127; }, Method::kFlash).find("128 tiles"),
+      std::string::npos);
+}
+
+TEST(GpuDecodeParams, TheLargestRulerFitsExactly) {
+  DecodeParams params = llama(Method::kProp, kMaxGpuBudget);
+  params.max_context = params.kv_capacity = kMaxContext;
+  EXPECT_EQ(shape_refusal(params), "");
+}
+
+TEST(GpuDecodeParams, RefuseMissingPointers) {
+  DecodeParams params = llama(Method::kProp, 128);
+  EXPECT_NE(refusal(params).find("must not be null"), std::string::npos);
+  alignas(256) static unsigned char memory[256];
+  params.q = params.k = params.v = memory;
+  params.out = memory;
+  params.status = reinterpret_cast<std::uint32_t*>(memory);
+  EXPECT_NE(refusal(params).find("context_len"), std::string::npos);
+  params.context_len = reinterpret_cast<std::uint32_t*>(memory);
+  EXPECT_NE(refusal(params).find("workspace"), std::string::npos);
+  params.workspace = memory;
+  EXPECT_EQ(refusal(params), "");
+  params.k = memory + 2;
+  EXPECT_NE(refusal(params).find("16 bytes"), std::string::npos);
+  params.k = memory;
+  params.page_size = 16;
+  EXPECT_NE(refusal(params).find("indptr"), std::string::npos);
+  params.page_size = 0;
+  params.trace.row = reinterpret_cast<std::uint32_t*>(memory);
+  EXPECT_NE(refusal(params).find("trace"), std::string::npos);
+}
+
+TEST(GpuDecodeParams, SplitsFillTheDeviceAndNeverExceedTheWork) {
+  const Splits four = choose_splits(llama(Method::kProp, 128), 132);
+  EXPECT_EQ(four.score, 8U);  // 4 * 8 pairs of sequence and KV head, 264 blocks at once
+  EXPECT_EQ(four.gather, 4U);
+  DecodeParams many = llama(Method::kDense, 0);
+  many.batch = 64;
+  EXPECT_EQ(choose_splits(many, 132).score, 8U);  // 16 tiles a block, in several waves
+  DecodeParams tiny = llama(Method::kProp, 1);
+  tiny.batch = 1;
+  tiny.max_context = 300;
+  EXPECT_EQ(choose_splits(tiny, 132).score, 2U);  // two tiles
+  EXPECT_EQ(choose_splits(tiny, 132).gather, 1U);
+  tiny.score_splits = 1;
+  EXPECT_EQ(choose_splits(tiny, 132).score, 1U);
+}
+
+TEST(GpuDecodeParams, TheWorkspaceHoldsItsPartsWithoutOverlap) {
+  const DecodeParams params = llama(Method::kProp, 128);
+  const Splits splits = choose_splits(params, 132);
+  const WorkspaceLayout layout = workspace_layout(params, splits);
+  const std::size_t heads = 4 * 32, tiles = heads * 128;
+  EXPECT_GE(layout.counter, layout.lut + 8192);
+  EXPECT_GE(layout.code, layout.counter + heads * 4);
+  EXPECT_GE(layout.exponent, layout.code + tiles * 512);
+  EXPECT_GE(layout.mass, layout.exponent + tiles * 4);
+  EXPECT_GE(layout.partial, layout.mass + tiles * 8);
+  EXPECT_GE(layout.bytes, layout.partial + heads * splits.gather * 128 * 4);
+  EXPECT_EQ(layout.bytes, workspace_bytes(params, 132));
+  DecodeParams bad = params;
+  bad.head_dim = 80;
+  EXPECT_THROW(workspace_bytes(bad, 132), Error);
+}
+
+}  // namespace
+}  // namespace stoat::gpu
