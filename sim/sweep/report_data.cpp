@@ -42,13 +42,17 @@ std::vector<fs::path> result_folders(const std::string& path) {
                       "a result directory of `stoat sim`");
   }
   if (there_is(fs::path(path) / "summary.csv")) return {path};
+  // Folders in it, and those of its folder results/ (where the demo puts them).
   std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(path, failure)) {
-    if (entry.is_directory(failure) && there_is(entry.path() / "summary.csv"))
-      found.push_back(entry.path());
+  for (const fs::path& place : {fs::path(path), fs::path(path) / "results"}) {
+    if (!fs::is_directory(place, failure)) continue;
+    for (const auto& entry : fs::directory_iterator(place, failure)) {
+      if (entry.is_directory(failure) && there_is(entry.path() / "summary.csv"))
+        found.push_back(entry.path());
+    }
   }
   if (found.empty()) {
-    throw usage_error({path}, "no summary.csv in it or in its folders",
+    throw usage_error({path}, "no summary.csv in it, in its folders or in those of results/",
                       "a result directory of `stoat sim`",
                       "run `stoat sim ARCH TRACE -o " + path + "` first");
   }

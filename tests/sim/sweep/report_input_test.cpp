@@ -121,6 +121,14 @@ TEST_F(ReportInput, AFolderWithoutResultsSaysHowToMakeThem) {
   error_of([&] { read_report_data({empty + "/nothing"}, {}); }, ExitCode::kUsage);
 }
 
+TEST_F(ReportInput, TheFolderOfADemoIsReadToo) {
+  const std::string demo = new_folder("demo");
+  std::filesystem::create_directories(demo + "/results");
+  write_result_folder(demo + "/results/dense", {fake_mac()});
+  write_result_folder(demo + "/results/prop", {fake_gather_add()});
+  EXPECT_EQ(read_report_data({demo}, {}).datapaths.size(), 2u);
+}
+
 TEST_F(ReportInput, ANamedTraceMustBeATrace) {
   error_of([&] { read_report_data({folder_}, {folder_ + "/summary.csv"}); }, ExitCode::kUsage);
 }
