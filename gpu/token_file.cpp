@@ -4,6 +4,7 @@
 // Format of .npy: NEP 1, "A Simple File Format for NumPy Arrays".
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 

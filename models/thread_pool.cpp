@@ -1,5 +1,6 @@
 #include "models/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>

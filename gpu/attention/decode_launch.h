@@ -6,6 +6,8 @@
 // graph.
 #pragma once
 
+#include <cstdint>
+
 #include "gpu/attention/params.h"
 
 namespace stoat::gpu {

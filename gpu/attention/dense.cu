@@ -7,6 +7,8 @@
 // from V rows by byte permutation in registers.
 #include "gpu/attention/ring.cuh"
 
+#include <cstdint>
+
 namespace stoat::gpu {
 namespace {
 

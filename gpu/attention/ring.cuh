@@ -6,6 +6,8 @@
 // that tensor core operands want. Pieces are swizzled: neither has bank conflicts.
 #pragma once
 
+#include <cstdint>
+
 #include "gpu/attention/kernels.cuh"
 
 namespace stoat::gpu {

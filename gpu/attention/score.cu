@@ -5,6 +5,8 @@
 // are on their way while codes are made.
 #include "gpu/attention/ring.cuh"
 
+#include <cstdint>
+
 namespace stoat::gpu {
 namespace {
 

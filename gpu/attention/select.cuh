@@ -6,6 +6,8 @@
 // a warp finds the rows of one tile by the residuals.
 #pragma once
 
+#include <cstdint>
+
 #include "gpu/attention/kernels.cuh"
 #include "models/sampling/points.h"
 

@@ -5,6 +5,8 @@
 // last block adds their sums in a fixed order.
 #include "gpu/attention/select.cuh"
 
+#include <cstdint>
+
 namespace stoat::gpu {
 namespace {
 

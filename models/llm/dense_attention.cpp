@@ -1,5 +1,6 @@
 // Dense decoding by the specification (models/attention, double): one chunk of the pool a query
 // head.
+#include <cstdint>
 #include <vector>
 
 #include "models/attention/decode.h"

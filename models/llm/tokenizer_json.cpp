@@ -5,6 +5,7 @@
 // else is refused by name.
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 
 #include "models/error.h"

@@ -6,6 +6,7 @@
 // merged slice by slice.
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 
 #include "models/error.h"
 #include "models/sampling/ruler.h"

@@ -6,6 +6,7 @@
 // rows x heads of them live in the accumulator memory and are loaded and stored once a block of
 // features.
 #include <algorithm>
+#include <cstdint>
 
 #include "models/error.h"
 #include "models/sampling/ruler.h"

@@ -5,6 +5,7 @@
 // only tiles with draws are scanned again: code to weight, prefix sum, comparison with the next
 // threshold. Codes beyond the stash spill to DRAM.
 #include <algorithm>
+#include <cstdint>
 
 #include "models/sampling/ruler.h"
 #include "sim/datapath/stage.h"

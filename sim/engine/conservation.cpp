@@ -2,6 +2,8 @@
 // busiest resource needs.
 #include "sim/engine/conservation.h"
 
+#include <algorithm>
+
 #include "models/error.h"
 #include "models/sampling/ruler.h"
 

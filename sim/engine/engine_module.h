@@ -9,6 +9,7 @@
 #include <tlm_utils/simple_initiator_socket.h>
 
 #include <array>
+#include <cstdint>
 #include <exception>
 #include <systemc>
 #include <vector>

@@ -9,6 +9,7 @@
 #include <tlm.h>
 #include <tlm_utils/simple_target_socket.h>
 
+#include <cstdint>
 #include <memory>
 #include <systemc>
 #include <vector>

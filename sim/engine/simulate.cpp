@@ -1,6 +1,7 @@
 // Builds the accelerator, walks steps and layers in order, collects what happened.
 #include "sim/engine/simulate.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <systemc>

@@ -2,6 +2,7 @@
 // pseudo-channel is in pseudo_channel.h.
 #include "sim/memory/channel.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 

@@ -4,6 +4,7 @@
 // and nothing else. Plain C++ without a library; knows nothing about what the report says.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>

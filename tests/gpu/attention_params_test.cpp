@@ -1,6 +1,8 @@
 // What a GPU launch refuses, and how much scratch memory it asks for. Needs no GPU.
 #include <gtest/gtest.h>
 
+#include <cstdint>
+
 #include "gpu/attention/params.h"
 #include "models/error.h"
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
 
 #include "gpu/capture_plan.h"
 #include "gpu/questions.h"

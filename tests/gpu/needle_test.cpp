@@ -2,6 +2,7 @@
 // default budget.
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <filesystem>
 
 #include "gpu/capture.h"

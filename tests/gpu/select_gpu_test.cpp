@@ -2,7 +2,9 @@
 // masks. Skipped without a device.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <random>
 
 #include "gpu/attention/select_check.h"

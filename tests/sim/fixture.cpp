@@ -19,9 +19,9 @@ SynthOptions llama_layer(Method method, std::uint32_t context, std::uint64_t see
   options.n_q_heads = 32;
   options.n_kv_heads = 8;
   options.head_dim = 128;
-  options.contexts = {context};
+  options.contexts.assign(1, context);
   options.method = method;
-  options.budgets = {128};
+  options.budgets.assign(1, 128);
   options.seed = seed;
   return options;
 }

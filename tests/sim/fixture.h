@@ -1,6 +1,7 @@
 // Simulations for tests, each in a child process (the SystemC kernel elaborates once a process).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

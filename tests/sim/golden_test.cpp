@@ -4,6 +4,7 @@
 // With STOAT_GOLDEN_OUT=DIR the tests write what they found to DIR and compare nothing.
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstdlib>
 
 #include "models/files.h"

@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 #include <csignal>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 
 #include "models/error.h"
@@ -18,9 +19,9 @@ SynthOptions small(Method method) {
   SynthOptions options;
   options.n_layers = 2;
   options.steps = 3;
-  options.contexts = {3000};
+  options.contexts.assign(1, 3000);
   options.method = method;
-  options.budgets = {64};
+  options.budgets.assign(1, 64);
   options.participation = 100;
   options.group_correlation = 0.5;
   return options;
@@ -56,7 +57,7 @@ TEST(Simulation, EveryMethodRuns) {
   for (const Method method :
        {Method::kIid, Method::kStratified, Method::kSystematic, Method::kFlash}) {
     SynthOptions options = small(method);
-    options.budgets = {64};
+    options.budgets.assign(1, 64);
     const DatapathResult r = simulated(synth_trace(options), "gather_add");
     EXPECT_EQ(r.value_draws, 3U * 2 * 8 * 64) << method_name(method);
   }
@@ -66,7 +67,7 @@ TEST(Simulation, EveryMethodRuns) {
 TEST(Simulation, ContextsOfOneAndTwoTokensRun) {
   for (const std::uint32_t context : {1U, 2U, 256U, 257U}) {
     SynthOptions options = small(Method::kProp);
-    options.contexts = {context};
+    options.contexts.assign(1, context);
     options.participation = 0;
     const TestTrace trace = synth_trace(options);
     EXPECT_EQ(simulated(trace, "mac").context_max, context + 2);

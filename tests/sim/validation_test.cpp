@@ -2,7 +2,9 @@
 // validation_targets).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "tests/sim/fixture.h"
 
@@ -122,7 +124,7 @@ TEST(Validation, V15SampledGatherGainsMoreThanTheKernelAndLessThanTheBytesAllow)
 double touched_percent(std::uint32_t draws, bool group) {
   SynthOptions options = llama_layer(Method::kProp, 64);
   options.n_layers = 32;
-  options.budgets = {8};
+  options.budgets.assign(1, 8);
   options.score_kind = ScoreKind::kTernary;
   options.ternary = {draws, TernaryCoupling::kIndependent, TernaryNormaliser::kMax};
   const DatapathResult r = simulated(synth_trace(options), "ternary");

@@ -1,6 +1,9 @@
 // `check` proves honest traces and rejects their evil twins: each twin obeys every rule that can be
 // seen without the scores, and differs from the truth by as little as possible.
 #include "traces/check.h"
+
+#include <algorithm>
+#include <cstdint>
 #include "tests/traces/trace_fixture.h"
 #include "traces/diff.h"
 #include "traces/writer.h"

@@ -1,6 +1,7 @@
 // stoat-trace as people meet it: verbs, exit codes, JSON on stdout, talk on stderr.
 #include <sys/wait.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 

@@ -1,6 +1,9 @@
 // Records to spool to HDF5 and back: every column, every method; equal records give equal bytes
 // however they came in.
 #include "tests/traces/trace_fixture.h"
+
+#include <algorithm>
+#include <cstdint>
 #include "traces/file_hdf5.h"
 #include "traces/payload.h"
 #include "traces/reader.h"

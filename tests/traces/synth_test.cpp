@@ -1,6 +1,8 @@
 // Synthetic traces reach what was asked; the table of shapes agrees with its own weights; exports
 // say what the trace says.
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <set>
 
 #include "tests/traces/trace_fixture.h"

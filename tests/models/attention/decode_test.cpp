@@ -2,7 +2,9 @@
 // variance Sigma / S).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <random>
 
 #include "models/attention/decode.h"

@@ -2,6 +2,7 @@
 // folder in $STOAT_MODEL).
 #include <benchmark/benchmark.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 

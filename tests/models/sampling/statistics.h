@@ -2,6 +2,7 @@
 // the sampler is right.
 #pragma once
 
+#include <algorithm>
 #include <boost/math/distributions/chi_squared.hpp>
 #include <boost/math/distributions/normal.hpp>
 #include <cmath>

@@ -1,6 +1,8 @@
 // Stages against counts computed by hand for small shares.
 #include <gtest/gtest.h>
 
+#include <cstdint>
+
 #include "models/error.h"
 
 #include "sim/datapath/catalog.h"

@@ -1,6 +1,8 @@
 // Timing arithmetic of an engine against cases computed by hand.
 #include "sim/engine/lane_unit.h"
 
+#include <cstdint>
+
 #include <gtest/gtest.h>
 
 namespace stoat::sim {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <map>
 #include <set>
 
@@ -38,8 +39,8 @@ Dealt deal(const SynthOptions& options, const std::vector<std::string>& override
 
 SynthOptions options_of(std::uint32_t context) {
   SynthOptions options;
-  options.contexts = {context};
-  options.budgets = {64};
+  options.contexts.assign(1, context);
+  options.budgets.assign(1, 64);
   options.participation = 30;
   options.group_correlation = 0.9;
   return options;

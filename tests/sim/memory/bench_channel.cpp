@@ -1,6 +1,8 @@
 // Speed of the channel model in bursts a second on one core. Not a test.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <random>
 
 #include "sim/memory/channel.h"

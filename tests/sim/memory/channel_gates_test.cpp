@@ -3,6 +3,7 @@
 // cycle is 1 ns), values of other parameters lowered or raised where they would hide the gate.
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <functional>
 #include <string>
 

@@ -3,6 +3,8 @@
 // requests present at time 0; 64 entries a pseudo-channel.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <map>
 #include <utility>

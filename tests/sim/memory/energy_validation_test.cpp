@@ -1,6 +1,9 @@
 // Published energies, reached through the channel's own counts and the price lists (V04, V05, V08).
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
+
 #include "models/energy/price_list.h"
 #include "sim/memory/channel.h"
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -85,7 +86,7 @@ TEST(ReportHtml, HostileNamesStayText) {
   EXPECT_EQ(count(html, "<img"), 0u);
   EXPECT_EQ(count(html, "alert(1)</script>"), 0u);
   EXPECT_GT(count(html, "&lt;/script&gt;"), 5u);
-  for (const std::string& text : figure_data(html)) EXPECT_NO_THROW(nlohmann::json::parse(text));
+  for (const std::string& text : figure_data(html)) EXPECT_TRUE(nlohmann::json::accept(text));
 }
 
 TEST(ReportHtml, TheSameInputGivesTheSameBytesWhereverItLies) {
@@ -162,9 +163,9 @@ struct RealTrace {
 RealTrace synth_trace(const std::string& folder, bool probes) {
   SynthOptions options;
   options.n_layers = 2;
-  options.contexts = {600};
+  options.contexts.assign(1, 600);
   options.steps = 5;
-  options.budgets = {32};
+  options.budgets.assign(1, 32);
   TraceRecords records = synthesize_records(options);
   if (probes) {
     records.probe_budget = {4, 64};
