@@ -12,20 +12,17 @@
 namespace stoat {
 namespace {
 
-constexpr const char* kUseCpu = "use --backend cpu, which gives the same rows";
+constexpr const char* kUseCpu = "use --backend cpu";
 
-// Why CUDA cannot decode here.
+}  // namespace
+
 std::string cuda_obstacle() {
 #if STOAT_HAS_CUDA
-  const std::string missing = gpu::device_obstacle();
-  return missing.empty() ? "the CUDA part of this version checks selection and does not decode yet"
-                         : missing;
+  return gpu::device_obstacle();
 #else
   return "this build has no CUDA (configure with -DSTOAT_CUDA=ON and nvcc)";
 #endif
 }
-
-}  // namespace
 
 const std::vector<std::string>& backend_names() {
   static const std::vector<std::string> names{"auto", "cpu", "cuda"};
@@ -42,11 +39,16 @@ Backend backend_from_name(std::string_view name) {
   return static_cast<Backend>(found - names.begin());
 }
 
-BackendChoice choose_backend(Backend wanted) {
+BackendChoice choose_backend(Backend wanted, const std::string& refusal) {
   if (wanted == Backend::kCpu) return {"cpu", ""};
   const std::string obstacle = cuda_obstacle();
-  if (wanted == Backend::kCuda) throw resource_error({"--backend cuda"}, obstacle, "", kUseCpu);
-  return {"cpu", "backend cpu: " + obstacle};
+  if (wanted == Backend::kCuda) {
+    if (!obstacle.empty()) throw resource_error({"--backend cuda"}, obstacle, "", kUseCpu);
+    if (!refusal.empty()) throw usage_error({"--backend cuda"}, refusal, "", kUseCpu);
+    return {"cuda", ""};
+  }
+  if (obstacle.empty() && refusal.empty()) return {"cuda", "backend cuda"};
+  return {"cpu", "backend cpu: " + (obstacle.empty() ? refusal : obstacle)};
 }
 
 }  // namespace stoat

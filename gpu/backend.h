@@ -1,5 +1,4 @@
-// Which backend decodes. In this version the CPU does; the CUDA part of the build checks selection
-// only.
+// Which backend decodes: the CPU, or a CUDA device for what its kernels can do.
 #pragma once
 
 #include <string>
@@ -19,7 +18,11 @@ struct BackendChoice {
   std::string why;   // one line for auto; empty when it was asked for
 };
 
-// kAuto falls back to the CPU and says why; kCuda throws Error (resource) where it cannot be had.
-BackendChoice choose_backend(Backend wanted);
+// `refusal`: what of this capture the device cannot do, empty when all. kAuto falls back to the CPU
+// and says why; kCuda throws Error: resource where there is no device, usage for the refusal.
+BackendChoice choose_backend(Backend wanted, const std::string& refusal = {});
+
+// Why CUDA cannot decode on this machine; empty when it can.
+std::string cuda_obstacle();
 
 }  // namespace stoat

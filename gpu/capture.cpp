@@ -1,20 +1,24 @@
-// The decode loop. A step is one token fed: decode it with the recording attention (and with the
-// dense twin), append the frame, choose the next token.
+// The decode loop. A step is one token fed to the decoder (CPU or GPU); what it recorded is
+// appended to the spool before the next token is looked at.
 #include "gpu/capture.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <chrono>
 #include <cstdio>
+#include <deque>
 #include <filesystem>
+#include <future>
+#include <memory>
 #include <new>
+#include <optional>
 #include <utility>
 
+#include "gpu/decoder.h"
 #include "gpu/result_text.h"
 #include "models/error.h"
 #include "models/files.h"
-#include "models/llm/transformer.h"
 #include "models/progress.h"
 #include "models/streams.h"
 #include "traces/writer.h"
@@ -22,7 +26,16 @@
 namespace stoat {
 namespace {
 
+constexpr std::size_t kPackingBytes = std::size_t{256} << 20;  // of steps on their way to the spool
+
 struct StoppedInPrefill {};
+
+// A step on its way to the spool.
+struct PackedStep {
+  TraceRecords records;
+  std::optional<PackedSteps> steps;
+  std::vector<std::uint64_t> unions;  // [KV groups]
+};
 
 class Session {
  public:
@@ -34,6 +47,9 @@ class Session {
  private:
   void load();
   void prefill();
+  std::int32_t record();
+  void write_step();
+  void keep_finished_steps();
   bool feed(std::int32_t token);  // false: stop now
   void ask_questions();
   void generate();
@@ -48,28 +64,21 @@ class Session {
   const CaptureTalk& talk_;
   const CaptureOptions& options_;
   ThreadPool pool_;
-  std::unique_ptr<Transformer> model_;
-  std::unique_ptr<KvCache> cache_, twin_cache_;
-  std::unique_ptr<RecordingAttention> attention_;
-  DecodeAttention attend_, attend_densely_;
+  std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<TraceWriter> writer_;
   std::unique_ptr<SummaryBuilder> summary_;
   std::unique_ptr<Progress> progress_;
-  std::vector<float> logits_;  // [vocab] of the next token
   CaptureResult result_;
+  std::deque<std::future<PackedStep>> packing_;
 };
 
 void Session::load() {
   const Progress clock("load", "", 1, true);
-  model_ = std::make_unique<Transformer>(Transformer::load(plan_.model_folder, pool_));
+  decoder_ = plan_.backend.name == "cuda" ? make_cuda_decoder(plan_, pool_)
+                                          : make_cpu_decoder(plan_, pool_);
   result_.header = plan_.header;
-  result_.header.model_weights_hash = model_->weights_hash();
-  result_.header.weight_bytes_per_token = model_->weight_bytes_per_token();
-  cache_ = std::make_unique<KvCache>(model_->make_cache(plan_.largest_context));
-  attention_ = std::make_unique<RecordingAttention>(model_->config(), model_->attention_scale(),
-                                                    plan_.recording, pool_);
-  attend_ = attention_->callback();
-  attend_densely_ = dense_attention(model_->config(), model_->attention_scale(), pool_);
+  result_.header.model_weights_hash = decoder_->weights_hash();
+  result_.header.weight_bytes_per_token = decoder_->weight_bytes_per_token();
   summary_ = std::make_unique<SummaryBuilder>(result_.header);
   result_.times.load = clock.seconds();
 }
@@ -81,31 +90,60 @@ void Session::prefill() {
   // context reaches about six times the width of the model.
   const double quadratic = 1.0 / (6.0 * plan_.config.hidden_size);
   const auto cost = [&](double n) { return n + quadratic * n * n; };
-  logits_ = model_->prefill(plan_.prompt, *cache_, [&](std::uint32_t done) {
+  decoder_->prefill(plan_.prompt, [&](std::uint32_t done) {
     if (stopped()) throw StoppedInPrefill{};
     progress.at(done, cost(done), cost(total));
   });
-  if (plan_.recording.full_stats) twin_cache_ = std::make_unique<KvCache>(*cache_);
   result_.times.prefill = progress.seconds();
 }
 
-bool Session::feed(std::int32_t token) {
-  attention_->begin_step(static_cast<std::uint32_t>(result_.steps.size()), token);
-  logits_ = model_->decode(token, *cache_, attend_);
-  greedy_token(logits_);  // refuses NaN and infinity before the step is recorded
-  if (twin_cache_) {
-    const std::vector<float> twin = model_->decode(token, *twin_cache_, attend_densely_);
-    attention_->set_twin(total_variation(logits_, twin), same_top1(logits_, twin));
+// Collects the oldest submitted step and has it packed; with a decoder that runs ahead on a thread
+// of its own, while the next steps run. Returns the token that was fed.
+std::int32_t Session::record() {
+  DecodedStep step = decoder_->collect();
+  const bool ahead = decoder_->depth() > 1;
+  const std::size_t most =
+      ahead ? std::clamp<std::size_t>(kPackingBytes / (step.bytes + 1), 1, 2 + pool_.threads()) : 0;
+  const std::int32_t token = step.token;
+  packing_.push_back(std::async(ahead ? std::launch::async : std::launch::deferred,
+                                [make = std::move(step.records), &header = result_.header] {
+                                  PackedStep packed{make(), std::nullopt, {}};
+                                  packed.steps.emplace(packed.records,
+                                                       header);  // checks the records
+                                  packed.unions = group_unions(packed.records, header.group());
+                                  return packed;
+                                }));
+  while (packing_.size() > most) write_step();
+  while (!packing_.empty() &&
+         packing_.front().wait_for(std::chrono::seconds(0)) == std::future_status::ready)
+    write_step();
+  return token;
+}
+
+// The oldest packed step goes to the spool and into the summary.
+void Session::write_step() {
+  std::future<PackedStep> oldest = std::move(packing_.front());
+  packing_.pop_front();
+  PackedStep packed;
+  try {
+    packed = oldest.get();
+    writer_->append(std::move(*packed.steps));
+  } catch (...) {
+    packing_.clear();  // nothing is written behind a gap
+    throw;
   }
-  const TraceRecords records = attention_->take_records(result_.header);
-  writer_->append(records);
-  result_.steps.push_back(summary_->add_step(records));
+  result_.steps.push_back(summary_->add_step(packed.records, packed.unions));
   const StepSummary& step = result_.steps.back();
   if (talk_.verbosity > 0) {
     say(fmt::format("step {}: token {}, context {}, {:.1f} rows a head, {:.1f} a KV group\n",
                     step.step, step.token, step.context, step.rows_per_head, step.rows_per_group));
   }
   progress_->at(result_.steps.size());
+}
+
+bool Session::feed(std::int32_t token) {
+  decoder_->submit(token);
+  record();
   return !stopped();
 }
 
@@ -116,7 +154,7 @@ void Session::ask_questions() {
     }
     std::vector<std::int32_t> tokens;
     for (std::uint32_t i = 0; i < planned.question.generate; ++i) {
-      tokens.push_back(greedy_token(logits_));
+      tokens.push_back(decoder_->next_token());
       if (!feed(tokens.back()) && i + 1 < planned.question.generate) return;
     }
     Answer answer;
@@ -129,12 +167,24 @@ void Session::ask_questions() {
   }
 }
 
+// A device runs ahead with the tokens that it chose itself; what it decoded past the end of the
+// text is not recorded.
 void Session::generate() {
-  for (std::uint32_t i = 0; i < plan_.max_new && !stopped(); ++i) {
-    const std::int32_t token = greedy_token(logits_);
-    if (!options_.ignore_eos && plan_.config.eos_token == token) return;
-    result_.generated.push_back(token);
-    feed(token);
+  const auto ends = [&](std::int32_t token) {
+    return !options_.ignore_eos && plan_.config.eos_token == token;
+  };
+  std::uint32_t submitted = 0, collected = 0;
+  while (collected < plan_.max_new && !stopped() && !ends(decoder_->next_token())) {
+    if (submitted == collected) {
+      decoder_->submit(decoder_->next_token());
+      ++submitted;
+    }
+    while (submitted < plan_.max_new && submitted - collected < decoder_->depth()) {
+      decoder_->submit(std::nullopt);
+      ++submitted;
+    }
+    result_.generated.push_back(record());
+    ++collected;
   }
 }
 
@@ -142,13 +192,25 @@ void Session::decode_all() {
   progress_ = std::make_unique<Progress>("decode", "tokens", plan_.steps, talk_.verbosity < 0);
   ask_questions();
   generate();
+  while (!packing_.empty()) write_step();
   result_.times.decode = progress_->seconds();
   progress_.reset();
+}
+
+// Steps that were decoded before the failure; if they cannot be written, the failure is what
+// counts.
+void Session::keep_finished_steps() {
+  try {
+    while (!packing_.empty() && progress_) write_step();
+  } catch (const std::exception&) {
+    packing_.clear();
+  }
 }
 
 // Without a recorded step there is nothing to keep; with some, the message says where they are.
 void Session::fail(const Error& error) {
   const std::string spool = writer_ ? writer_->spool_path() : std::string();
+  keep_finished_steps();
   progress_.reset();
   writer_.reset();
   std::string message = error.what();
@@ -196,7 +258,8 @@ CaptureResult Session::run() {
   }
   result_.generated_text = text_of(result_.generated);
   result_.summary = summary_->result();
-  result_.touched = attention_->touched();
+  result_.touched = decoder_->touched();
+  result_.accumulator_errors = decoder_->accumulator_errors();
   try {
     write_file_whole(options_.output + ".run.json", run_file_json(result_, options_));
   } catch (const Error& error) {
@@ -207,16 +270,6 @@ CaptureResult Session::run() {
 }
 
 }  // namespace
-
-std::int32_t greedy_token(const std::vector<float>& logits) {
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (!std::isfinite(logits[i])) {
-      throw damaged_error({"logits"}, "the logit of token " + std::to_string(i) + " is not finite",
-                          "finite logits", "look for damaged weights");
-    }
-  }
-  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
 
 CaptureResult capture(const CaptureOptions& options, const CaptureTalk& talk) {
   const CapturePlan plan = plan_capture(options);

@@ -33,6 +33,7 @@ struct CaptureResult {
   CaptureSummary summary;
   std::vector<StepSummary> steps;
   TouchedFeatures touched;
+  std::vector<AccumulatorError> accumulator_errors;
   CaptureTimes times;
 };
 
@@ -44,8 +45,5 @@ struct CaptureTalk {
 // Writes options.output and options.output + ".run.json". On failure nothing lies under the final
 // name; recorded steps stay in the spool and the message says how to recover them. Throws Error.
 CaptureResult capture(const CaptureOptions& options, const CaptureTalk& talk);
-
-// Index of the largest logit (the lowest one of equals). Throws Error for NaN or infinity.
-std::int32_t greedy_token(const std::vector<float>& logits);
 
 }  // namespace stoat

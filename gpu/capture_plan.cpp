@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "gpu/cuda_refusal.h"
 #include "gpu/inputs.h"
 #include "models/error.h"
 #include "models/files.h"
@@ -19,6 +20,12 @@ constexpr std::uint32_t kRowElementBytes = 2;  // bf16 KV cache
 // With a prompt or questions a tokenizer is needed; with token ids alone its absence only costs the
 // text.
 std::unique_ptr<Tokenizer> load_tokenizer(const CaptureOptions& options, CapturePlan& plan) {
+  if (plan.random_weights) {
+    if (!options.prompt_file.empty() || !options.questions_file.empty())
+      throw usage_error({"--random-weights"}, "a text prompt", "--tokens",
+                        "random weights have no tokenizer");
+    return nullptr;
+  }
   try {
     return tokenizer_of(plan.model_folder);
   } catch (const Error& error) {
@@ -91,6 +98,23 @@ void plan_steps(const CaptureOptions& options, CapturePlan& plan) {
   plan.largest_context = static_cast<std::uint32_t>(context);
 }
 
+// "fp32,bf16" or "all"; an int32 accumulator needs an int8 cache, which no capture has.
+std::vector<AccumulatorFormat> parse_accumulators(const std::string& text) {
+  if (text == "all") {
+    return {AccumulatorFormat::kFp32, AccumulatorFormat::kBf16, AccumulatorFormat::kShared24};
+  }
+  std::vector<AccumulatorFormat> formats;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    formats.push_back(accumulator_from_name(text.substr(begin, end - begin)));
+    if (formats.back() == AccumulatorFormat::kInt32) {
+      throw usage_error({"--accumulator"}, "int32 on a bf16 cache", "fp32, bf16 or shared24");
+    }
+    begin = end + 1;
+  }
+  return formats;
+}
+
 void plan_recording(const CaptureOptions& options, CapturePlan& plan) {
   RecordingOptions& recording = plan.recording;
   const std::uint32_t n_layers = plan.config.n_layers;
@@ -103,6 +127,7 @@ void plan_recording(const CaptureOptions& options, CapturePlan& plan) {
     recording.score_layers = parse_layers(options.score_layers, n_layers);
   if (!options.probe_budgets.empty())
     recording.probe_budgets = parse_budget_list(options.probe_budgets);
+  recording.accumulators = parse_accumulators(options.accumulators);
   if (options.method == Method::kDense) {
     if (!recording.probe_budgets.empty()) {
       throw usage_error({"--probe-budgets"}, "--method dense", "a method that has a budget");
@@ -126,6 +151,27 @@ void plan_recording(const CaptureOptions& options, CapturePlan& plan) {
                         "a multiple of 8 for --score ternary");
     }
   }
+}
+
+void plan_model(const CaptureOptions& options, CapturePlan& plan) {
+  if (options.random_weights.empty()) {
+    plan.model_folder = resolve_model_folder(options.model);
+    plan.config = read_model_config(plan.model_folder + "/config.json");
+    return;
+  }
+  const ModelShape shape = shape_from(options.random_weights);
+  plan.random_weights = true;
+  plan.model_folder = shape.name + "-random";
+  plan.config = config_of_shape(shape);
+}
+
+void plan_backend(const CaptureOptions& options, CapturePlan& plan) {
+  plan.backend = choose_backend(options.backend,
+                                cuda_refusal(plan.config, plan.recording, plan.largest_context));
+  if (!plan.backend.why.empty()) plan.notes.push_back(plan.backend.why);
+  if (plan.random_weights && plan.backend.name != "cuda")
+    throw resource_error({"--random-weights"}, plan.backend.why, "the CUDA backend",
+                         "random weights are made on the device");
 }
 
 TraceHeader plan_header(const CaptureOptions& options, const CapturePlan& plan) {
@@ -175,14 +221,14 @@ void ensure_flash_fits(const std::vector<std::uint32_t>& budgets,
 CapturePlan plan_capture(const CaptureOptions& options) {
   CapturePlan plan;
   ensure_output_free(options.output, options.force);
-  plan.backend = choose_backend(options.backend);
-  if (!plan.backend.why.empty()) plan.notes.push_back(plan.backend.why);
-  plan.model_folder = resolve_model_folder(options.model);
-  plan.config = read_model_config(plan.model_folder + "/config.json");
+  ensure_valid(options.choice);
+  plan.choice = options.choice;
+  plan_model(options, plan);
   plan.tokenizer = load_tokenizer(options, plan);
   plan_prompt(options, plan);
   plan_steps(options, plan);
   plan_recording(options, plan);
+  plan_backend(options, plan);
   plan.header = plan_header(options, plan);
   return plan;
 }

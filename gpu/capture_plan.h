@@ -12,6 +12,7 @@
 #include "gpu/cpu_attention.h"
 #include "gpu/questions.h"
 #include "models/llm/config.h"
+#include "models/llm/token_choice.h"
 #include "models/llm/tokenizer.h"
 #include "traces/trace.h"
 
@@ -32,9 +33,12 @@ struct CaptureOptions {
   bool full_stats = false;
   std::string score_layers;
   std::string probe_budgets;
+  std::string accumulators;              // "fp32,bf16,shared24" or "all"
   std::optional<std::uint32_t> max_new;  // default: 0 with questions, else 32
   bool ignore_eos = false;
   std::uint64_t seed = 1;
+  TokenChoice choice;
+  std::string random_weights;  // a shape's name or table: random numbers in place of a model
   Backend backend = Backend::kAuto;
   unsigned threads = 0;
   std::string output;
@@ -56,7 +60,9 @@ struct CapturePlan {
   std::uint32_t steps = 0;            // decode steps at most
   std::uint32_t largest_context = 0;  // prompt + steps: rows of the KV cache
   RecordingOptions recording;
-  TraceHeader header;  // all but what the weights tell
+  TokenChoice choice;
+  bool random_weights = false;  // model_folder is then the shape's name
+  TraceHeader header;           // all but what the weights tell
   BackendChoice backend;
   std::vector<std::string> notes;  // things to say once: fallbacks, options without effect
 };

@@ -2,6 +2,8 @@
 // their records in order.
 #include "gpu/cpu_attention.h"
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "models/attention/decode.h"
@@ -16,8 +18,47 @@ struct HeadRecord {
   ScoreCodes codes;  // kept for score records
   SoftmaxStats stats;
   double output_error = 0;
-  std::vector<float> probe_error;  // [probe budgets]
+  std::vector<float> probe_error;         // [probe budgets]
+  std::vector<double> accumulator_error;  // [accumulators]
 };
+
+// Relative error of each format's sum of the rows that were read, against the same sum in double.
+// Sampled: (1/S) sum of count * v; dense (no rows selected): sum of p * v.
+std::vector<double> accumulator_errors_of(const std::vector<AccumulatorFormat>& formats,
+                                          const Selection& selection, std::uint32_t budget,
+                                          std::span<const double> p, const KvRows& values) {
+  float largest = 0;  // the running maximum that a cache keeps with a head
+  for (std::uint32_t row = 0; row < values.context_len; ++row) {
+    for (std::uint32_t d = 0; d < values.head_dim; ++d) {
+      largest = std::max(largest, std::fabs(to_float(values.data[row * values.row_stride + d])));
+    }
+  }
+  std::vector<CountedRow> rows;
+  std::vector<double> weights;
+  const bool dense = selection.rows.empty();
+  for (const RowCount& each : selection.rows) {
+    rows.push_back({values.data + each.row * values.row_stride, each.count});
+    weights.push_back(static_cast<double>(each.count) / budget);
+  }
+  for (std::uint32_t row = 0; dense && row < values.context_len; ++row) {
+    rows.push_back({values.data + row * values.row_stride, 1});
+    weights.push_back(p[row]);
+  }
+  std::vector<double> exact(values.head_dim, 0.0), errors;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::uint32_t d = 0; d < values.head_dim; ++d)
+      exact[d] += weights[i] * static_cast<double>(to_float(rows[i].values[d]));
+  }
+  // Rounded probabilities may sum to a little more than one.
+  const SharedExponent shared = shared_exponent(largest, dense ? 2 : budget);
+  for (const AccumulatorFormat format : formats) {
+    const std::vector<double> lane =
+        dense ? gather_weighted(rows, weights, values.head_dim, format, shared)
+              : gather_counted(rows, values.head_dim, budget, format, Repeats::kShiftAdds, shared);
+    errors.push_back(relative_error(lane, exact));
+  }
+  return errors;
+}
 
 struct HeadSite {
   DrawSite draw;
@@ -89,6 +130,8 @@ struct RecordingAttention::State {
   std::uint32_t step = 0;
   TraceRecords records;
   TouchedFeatures touched;
+  std::vector<double> accumulator_sum, accumulator_worst;  // [accumulators]
+  std::uint64_t accumulator_heads = 0;
 
   void run_layer(std::uint32_t layer, std::span<const float> q, const KvCache& cache,
                  std::uint32_t context_len, std::span<float> out);
@@ -138,6 +181,10 @@ HeadRecord RecordingAttention::State::run_head(const HeadSite& site, std::span<c
     if (site.keep_codes) head.codes = std::move(codes);
   }
   if (options.full_stats) head.output_error = relative_error(output, exact);
+  if (!options.accumulators.empty()) {
+    head.accumulator_error =
+        accumulator_errors_of(options.accumulators, head.selection, site.budget, p, values);
+  }
   for (std::size_t d = 0; d < out.size(); ++d) out[d] = static_cast<float>(output[d]);
   return head;
 }
@@ -172,6 +219,13 @@ void RecordingAttention::State::append(std::uint32_t layer, std::uint32_t head,
   append_stats(records.stats, record, options.full_stats);
   if (group != nullptr) append_key_draws(records, *group, head % config.group());
   if (!record.codes.code.empty()) append_scores(records, record.codes, records.size() - 1);
+  accumulator_sum.resize(record.accumulator_error.size(), 0.0);
+  accumulator_worst.resize(record.accumulator_error.size(), 0.0);
+  for (std::size_t i = 0; i < record.accumulator_error.size(); ++i) {
+    accumulator_sum[i] += record.accumulator_error[i];
+    accumulator_worst[i] = std::max(accumulator_worst[i], record.accumulator_error[i]);
+  }
+  ++accumulator_heads;
   records.probe_error.insert(records.probe_error.end(), record.probe_error.begin(),
                              record.probe_error.end());
 }
@@ -210,7 +264,7 @@ void RecordingAttention::State::run_layer(std::uint32_t layer, std::span<const f
 
 RecordingAttention::RecordingAttention(const ModelConfig& config, double scale,
                                        RecordingOptions options, ThreadPool& pool)
-    : state_(new State{config, scale, std::move(options), pool, 0, {}, {}}) {
+    : state_(new State{config, scale, std::move(options), pool, 0, {}, {}, {}, {}, 0}) {
   STOAT_ENSURE(state_->options.method != Method::kDense || state_->options.probe_budgets.empty(),
                "dense attention has no budget to probe");
 }
@@ -237,14 +291,23 @@ void RecordingAttention::set_twin(double total_variation, bool top1_agrees) {
   stats.twin_top1_agreement.assign(state_->records.size(), top1_agrees ? 1.0F : 0.0F);
 }
 
-TraceRecords RecordingAttention::take_records(const TraceHeader& header) {
+TraceRecords RecordingAttention::take_records() {
   STOAT_ENSURE(
       state_->records.size() == std::size_t{state_->config.n_layers} * state_->config.n_q_heads,
       "one record a layer and query head");
-  ensure_consistent(state_->records, header);
   return std::exchange(state_->records, TraceRecords{});
 }
 
 const TouchedFeatures& RecordingAttention::touched() const { return state_->touched; }
+
+std::vector<AccumulatorError> RecordingAttention::accumulator_errors() const {
+  std::vector<AccumulatorError> errors;
+  for (std::size_t i = 0; i < state_->accumulator_sum.size(); ++i) {
+    errors.push_back({state_->options.accumulators[i],
+                      state_->accumulator_sum[i] / static_cast<double>(state_->accumulator_heads),
+                      state_->accumulator_worst[i]});
+  }
+  return errors;
+}
 
 }  // namespace stoat

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "models/arithmetic/accumulator.h"
 #include "models/llm/transformer.h"
 #include "models/thread_pool.h"
 #include "traces/trace.h"
@@ -24,7 +25,8 @@ struct RecordingOptions {
   TernaryOptions ternary;
   bool full_stats = false;         // error against exact attention, mass of the top 8 and 32
   std::vector<bool> score_layers;  // [n_layers]: which layers keep their codes; empty: none
-  std::vector<std::uint32_t> probe_budgets;  // output error at these budgets too
+  std::vector<std::uint32_t> probe_budgets;     // output error at these budgets too
+  std::vector<AccumulatorFormat> accumulators;  // what each costs on these values
   std::uint64_t seed = 0;
 
   std::uint32_t budget_of_layer(std::uint32_t layer) const;  // 0 for dense
@@ -36,6 +38,13 @@ struct TouchedFeatures {
   std::uint64_t heads = 0;
   std::uint64_t by_groups = 0;
   std::uint64_t groups = 0;
+};
+
+// What summing value rows in a format costs: ||lane - double|| / ||double|| of an output, over
+// query heads, layers and steps.
+struct AccumulatorError {
+  AccumulatorFormat format = AccumulatorFormat::kFp32;
+  double mean = 0, worst = 0;
 };
 
 class RecordingAttention {
@@ -52,10 +61,11 @@ class RecordingAttention {
   DecodeAttention callback();
   // What the dense twin said about the next token; fills its columns for all records of the step.
   void set_twin(double total_variation, bool top1_agrees);
-  // The frame of the step, checked and moved out.
-  TraceRecords take_records(const TraceHeader& header);
+  // The frame of the step, moved out.
+  TraceRecords take_records();
 
   const TouchedFeatures& touched() const;
+  std::vector<AccumulatorError> accumulator_errors() const;
 
  private:
   struct State;

@@ -10,8 +10,10 @@
 #include <csignal>
 #include <cstdint>
 #include <new>
+#include <string_view>
 
 #include "gpu/capture.h"
+#include "gpu/llm/step_bench.h"
 #include "gpu/result_text.h"
 #include "models/command_line.h"
 #include "models/error.h"
@@ -79,13 +81,20 @@ void add_model_options(CLI::App& app, stoat::CaptureOptions& options, Words& wor
   app.add_option("--max-new", words.max_new, "tokens to decode after that (32; with --questions 0)")
       ->transform(whole_number);
   app.add_flag("--ignore-eos", options.ignore_eos, "decode on after the end-of-text token");
+  app.add_option("--random-weights", options.random_weights,
+                 "a shape's name (models/llm/shapes.csv) or a table: random numbers, for timing");
+  app.add_option("--temperature", options.choice.temperature, "0: greedy; above: draw the tokens")
+      ->capture_default_str();
+  app.add_option("--top-p", options.choice.top_p, "draw among the tokens of this share")
+      ->capture_default_str();
   app.add_option("--seed", options.seed, "seed of all draws")
       ->capture_default_str()
       ->transform(whole_number);
 }
 
 TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, Words& words) {
-  app.add_option("--method", words.method, "dense iid strat sys prop flash topk")
+  app.add_option("--method", words.method,
+                 "dense iid strat sys prop flash topk; one-hot: sys with one sample")
       ->capture_default_str();
   app.add_option("--budget", options.budget,
                  "rows drawn a head: a number, or a file with one a layer")
@@ -105,6 +114,8 @@ TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, W
       ->capture_default_str();
   app.add_option("--scores", options.score_layers,
                  "layers whose score codes are kept, e.g. 0,2 or all");
+  app.add_option("--accumulator", options.accumulators,
+                 "report what summing values in these formats costs: fp32,bf16,shared24 or all");
   app.add_option("--probe-budgets", options.probe_budgets,
                  "output error at these budgets too, e.g. 4,16,64");
   return flags;
@@ -136,7 +147,15 @@ bool second_of(const std::string& found, const char* option,
 
 void resolve_words(const CLI::App& app, const Words& words, const TernaryFlags& ternary,
                    stoat::CaptureOptions& options) {
-  options.method = stoat::method_from_name(words.method);
+  if (words.method == "one-hot") {  // with one sample iid, strat, sys and prop draw the same row
+    if (!options.budget.empty() && options.budget != "1")
+      throw stoat::usage_error({"--budget"}, options.budget + " with --method one-hot",
+                               "1 or none");
+    options.method = stoat::Method::kSystematic;
+    options.budget = "1";
+  } else {
+    options.method = stoat::method_from_name(words.method);
+  }
   options.backend = stoat::backend_from_name(words.backend);
   options.full_stats = second_of(words.stats, "--stats", {"fast", "full"});
   if (second_of(words.score, "--score", {"exact", "ternary"}))
@@ -186,11 +205,14 @@ int refuse(const CLI::App& app, const CLI::ParseError& error, int argc, char** a
 }
 
 int run(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "bench")
+    return stoat::step_bench_main(argc - 1, argv + 1);
   CLI::App app{"Decode a prompt with a trained model and record which KV rows every step touches.",
                "stoat capture"};
   app.footer(
       "Exit codes: 0 done, 2 usage, 3 damaged model or input, 4 disk, memory or GPU, 130 "
       "interrupted (the trace is whole).\n"
+      "`stoat capture bench --help`: timing of decode steps on a GPU.\n"
       "Example: stoat capture --prompt notes.txt --method prop --budget 64 -o notes.trace");
   stoat::CaptureOptions options;
   Words words;

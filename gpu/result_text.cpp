@@ -73,6 +73,11 @@ Json summary_json(const CaptureResult& result) {
     json["probes"].push_back(
         {{"budget", summary.probe_budgets[i]}, {"output_error", summary.probe_error[i]}});
   }
+  for (const AccumulatorError& each : result.accumulator_errors) {
+    json["accumulators"].push_back({{"format", accumulator_name(each.format)},
+                                    {"mean_error", each.mean},
+                                    {"worst_error", each.worst}});
+  }
   if (result.touched.heads > 0) {
     json["touched_features_per_head"] =
         static_cast<double>(result.touched.by_heads) / static_cast<double>(result.touched.heads);
@@ -176,6 +181,12 @@ std::string result_table(const CaptureResult& result) {
     text += fmt::format("{:<13} output error {:.4f} at budget {}\n", i == 0 ? "probes" : "",
                         summary.probe_error[i], summary.probe_budgets[i]);
   }
+  for (std::size_t i = 0; i < result.accumulator_errors.size(); ++i) {
+    const AccumulatorError& each = result.accumulator_errors[i];
+    text +=
+        fmt::format("{:<13} {} {:.2e} relative, mean; worst {:.2e}\n", i == 0 ? "accumulator" : "",
+                    accumulator_name(each.format), each.mean, each.worst);
+  }
   text += fmt::format("{:<13} {} ({})\n", "trace", result.path, result.content_hash);
   return text;
 }
@@ -188,11 +199,12 @@ std::string run_file_json(const CaptureResult& result, const CaptureOptions& opt
             {"build_id", build_id()},
             {"result", result_object(result)}};
   json["options"] = {
-      {"model", options.model},          {"prompt", options.prompt_file},
-      {"tokens", options.tokens_file},   {"questions", options.questions_file},
-      {"budget", options.budget},        {"stats", options.full_stats ? "full" : "fast"},
-      {"scores", options.score_layers},  {"probe_budgets", options.probe_budgets},
-      {"ignore_eos", options.ignore_eos}};
+      {"model", options.model},           {"prompt", options.prompt_file},
+      {"tokens", options.tokens_file},    {"questions", options.questions_file},
+      {"budget", options.budget},         {"stats", options.full_stats ? "full" : "fast"},
+      {"scores", options.score_layers},   {"probe_budgets", options.probe_budgets},
+      {"ignore_eos", options.ignore_eos}, {"temperature", options.choice.temperature},
+      {"top_p", options.choice.top_p},    {"random_weights", options.random_weights}};
   char host[256] = "";
   if (::gethostname(host, sizeof(host) - 1) != 0) host[0] = '\0';
   json["run"] = {{"host", host},

@@ -2,6 +2,7 @@
 #include "gpu/summary.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "models/error.h"
 
@@ -14,11 +15,23 @@ double ratio(double sum, std::uint64_t count) {
 
 std::uint64_t union_rows(const TraceRecords& records, std::size_t first, std::size_t last) {
   if (records.kind[first] == RecordKind::kDense) return records.context[first];
-  std::vector<std::uint32_t> rows(
-      records.row.begin() + static_cast<std::ptrdiff_t>(records.value_indptr[first]),
-      records.row.begin() + static_cast<std::ptrdiff_t>(records.value_indptr[last]));
-  std::sort(rows.begin(), rows.end());
-  return static_cast<std::uint64_t>(std::unique(rows.begin(), rows.end()) - rows.begin());
+  // A bit a row; the largest row is the last one of some record.
+  const auto begin = records.value_indptr[first], end = records.value_indptr[last];
+  std::uint32_t largest = 0;
+  for (std::uint64_t i = begin; i < end; ++i) largest = std::max(largest, records.row[i]);
+  std::vector<std::uint64_t> bits(largest / 64 + 1);
+  for (std::uint64_t i = begin; i < end; ++i)
+    bits[records.row[i] / 64] |= std::uint64_t{1} << (records.row[i] % 64);
+  std::uint64_t rows = 0;
+  for (const std::uint64_t word : bits) rows += static_cast<std::uint64_t>(std::popcount(word));
+  return rows;
+}
+
+std::vector<std::uint64_t> group_unions(const TraceRecords& records, std::uint32_t group) {
+  std::vector<std::uint64_t> unions(records.size() / group);
+  for (std::size_t g = 0; g < unions.size(); ++g)
+    unions[g] = union_rows(records, g * group, (g + 1) * group);
+  return unions;
 }
 
 SummaryBuilder::SummaryBuilder(const TraceHeader& header)
@@ -26,7 +39,8 @@ SummaryBuilder::SummaryBuilder(const TraceHeader& header)
   STOAT_ENSURE(group_ > 0, "a group has at least one query head");
 }
 
-StepSummary SummaryBuilder::add_step(const TraceRecords& records) {
+StepSummary SummaryBuilder::add_step(const TraceRecords& records,
+                                     const std::vector<std::uint64_t>& together) {
   STOAT_ENSURE(!records.empty() && records.size() % group_ == 0, "records come in whole KV groups");
   StepSummary step;
   step.step = records.step.front();
@@ -37,7 +51,10 @@ StepSummary SummaryBuilder::add_step(const TraceRecords& records) {
   std::uint64_t rows = 0, unions = 0;
   for (std::size_t r = 0; r < records.size(); ++r) {
     LayerSums& layer = layers_.at(records.layer[r]);
-    const std::uint64_t own = union_rows(records, r, r + 1);
+    // Rows are distinct within a record (traces/validate.h).
+    const std::uint64_t own = records.kind[r] == RecordKind::kDense
+                                  ? records.context[r]
+                                  : records.value_indptr[r + 1] - records.value_indptr[r];
     rows += own;
     layer.rows += static_cast<double>(own);
     layer.participation +=
@@ -46,9 +63,8 @@ StepSummary SummaryBuilder::add_step(const TraceRecords& records) {
     step.output_error += has_error ? static_cast<double>(stats.output_error[r]) : 0.0;
     ++layer.records;
     if (r % group_ != 0) continue;
-    const std::uint64_t together = union_rows(records, r, r + group_);
-    unions += together;
-    layer.union_rows += static_cast<double>(together);
+    unions += together[r / group_];
+    layer.union_rows += static_cast<double>(together[r / group_]);
     ++layer.groups;
     context_rows_ += records.context[r];
   }

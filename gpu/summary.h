@@ -45,10 +45,18 @@ struct CaptureSummary {
   std::vector<double> probe_error;  // [probe budgets] means
 };
 
+// Distinct rows of every KV group of `group` heads.
+std::vector<std::uint64_t> group_unions(const TraceRecords& records, std::uint32_t group);
+
 class SummaryBuilder {
  public:
   explicit SummaryBuilder(const TraceHeader& header);
-  StepSummary add_step(const TraceRecords& records);  // all records of one step
+  // All records of one step.
+  StepSummary add_step(const TraceRecords& records) {
+    return add_step(records, group_unions(records, group_));
+  }
+  // The same with the unions counted before: what takes long, and may be done elsewhere.
+  StepSummary add_step(const TraceRecords& records, const std::vector<std::uint64_t>& unions);
   CaptureSummary result() const;
 
  private:

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <utility>
 
 #include "models/data_path.h"
 #include "models/hash.h"
@@ -26,6 +27,21 @@ constexpr Word<Dealing> kDealings[] = {{"round_robin", Dealing::kRoundRobin},
                                        {"contiguous", Dealing::kContiguous}};
 constexpr Word<KvElement> kElements[] = {
     {"bf16", KvElement::kBf16}, {"fp8", KvElement::kFp8}, {"int8", KvElement::kInt8}};
+constexpr Word<Placement> kPlacements[] = {{"beside", Placement::kBeside},
+                                           {"logic_die", Placement::kLogicDie},
+                                           {"bank_group", Placement::kBankGroup},
+                                           {"bank", Placement::kBank}};
+constexpr Word<TopKUnit> kTopKUnits[] = {
+    {"radix", TopKUnit::kRadix}, {"heap", TopKUnit::kHeap}, {"bitonic", TopKUnit::kBitonic}};
+constexpr Word<TernaryDraws> kTernaryDraws[] = {
+    {"passes", TernaryDraws::kPasses},
+    {"merged_shift_adds", TernaryDraws::kMergedShiftAdds},
+    {"merged_multiply", TernaryDraws::kMergedMultiply}};
+constexpr Word<AccumulatorFormat> kAccumulators[] = {{"fp32", AccumulatorFormat::kFp32},
+                                                     {"bf16", AccumulatorFormat::kBf16},
+                                                     {"shared24", AccumulatorFormat::kShared24},
+                                                     {"int32", AccumulatorFormat::kInt32}};
+constexpr Word<bool> kSwitch[] = {{"off", false}, {"on", true}};
 
 template <class E, std::size_t N>
 std::string_view word_of(const Word<E> (&words)[N], E value) {
@@ -86,11 +102,6 @@ Bytes size_of(const std::string& text, std::uint64_t low, std::uint64_t high,
   return value;
 }
 
-bool switch_of(const std::string& text, const DesignField& field, const Place& place) {
-  if (text != "on" && text != "off") refuse(text, field, place);
-  return text == "on";
-}
-
 // A shipped table of models/FOLDER by name, or any path. A path is looked at by who reads it.
 std::string table_of(const std::string& text, const std::string& folder, const DesignField& field,
                      const Place& place) {
@@ -106,110 +117,141 @@ std::string table_of(const std::string& text, const std::string& folder, const D
          nearest.empty() ? "see models/" + folder : "did you mean '" + nearest + "'?");
 }
 
-constexpr const char* kLaneRange = "a whole number from 1 to 65536";
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
-// NOLINTBEGIN(cppcoreguidelines-macro-usage): one line a field instead of two lambdas each.
-#define STOAT_SET \
-  [](DesignPoint & p, const std::string& text, const DesignField& self, const Place& at)
-#define STOAT_GET [](const DesignPoint& p) -> std::string
-#define STOAT_LANES(path, member)                                          \
-  DesignField {                                                            \
-    path, STOAT_SET { p.member = whole_number(text, 1, 65536, self, at); } \
-    , STOAT_GET { return std::to_string(p.member); }                       \
-    , kLaneRange                                                           \
-  }
-// NOLINTEND(cppcoreguidelines-macro-usage)
+using Text = const std::string&;
+using Self = const DesignField&;
+using At = const Place&;
+
+// One of `words` ("a, b or c" in messages).
+template <auto Member, const auto& Words>
+DesignField word_field(const char* path, const char* expected) {
+  return {path,
+          [](DesignPoint& p, Text text, Self self, At at) {
+            p.*Member = value_of(Words, text, self, at);
+          },
+          [](const DesignPoint& p) { return std::string(word_of(Words, p.*Member)); }, expected};
+}
+
+template <auto Member, std::uint32_t Low = 1, std::uint32_t High = 65536>
+DesignField count_field(const char* path, const char* expected = "a whole number from 1 to 65536") {
+  return {path,
+          [](DesignPoint& p, Text text, Self self, At at) {
+            p.*Member = whole_number(text, Low, High, self, at);
+          },
+          [](const DesignPoint& p) { return std::to_string(p.*Member); }, expected};
+}
+
+template <auto Member, std::uint64_t Low, std::uint64_t High>
+DesignField size_field(const char* path, const char* expected) {
+  return {path,
+          [](DesignPoint& p, Text text, Self self, At at) {
+            p.*Member = size_of(text, Low, High, self, at);
+          },
+          [](const DesignPoint& p) { return std::to_string((p.*Member).count()) + " B"; },
+          expected};
+}
+
+DesignField dram_field() {
+  return {"memory.standard",
+          [](DesignPoint& p, Text text, Self self, At at) {
+            p.dram = table_of(text, "dram", self, at);
+          },
+          [](const DesignPoint& p) { return p.dram; },
+          "the name of a DRAM standard (models/dram) or a path"};
+}
+
+DesignField prices_field() {
+  return {"energy.prices",
+          [](DesignPoint& p, Text text, Self self, At at) {
+            p.prices = table_of(text, "energy", self, at);
+          },
+          [](const DesignPoint& p) { return p.prices; },
+          "the name of a price list (models/energy) or a path"};
+}
+
+DesignField clock_field() {
+  return {"engine.clock",
+          [](DesignPoint& p, Text text, Self self, At at) {
+            p.clock = with_unit(parse_frequency, kFrequencyUnits, text, self, at);
+            if (p.clock.count() < 1000000 || p.clock.count() > 100000000000ULL)
+              refuse(text, self, at);
+          },
+          [](const DesignPoint& p) { return std::to_string(p.clock.count()) + " Hz"; },
+          "a frequency with its unit from 1 MHz to 100 GHz, such as '1.0 GHz'"};
+}
+
+DesignField exchange_field() {
+  return {"engine.exchange_latency",
+          [](DesignPoint& p, Text text, Self self, At at) {
+            p.exchange_latency = with_unit(parse_time, kTimeUnits, text, self, at);
+            if (p.exchange_latency.count() > 1000000000ULL) refuse(text, self, at);
+          },
+          [](const DesignPoint& p) { return std::to_string(p.exchange_latency.count()) + " ps"; },
+          "a time with its unit up to 1 ms, such as '100 ns'"};
+}
+
+DesignField engines_field() {
+  return {"mapping.engines_per_head",
+          [](DesignPoint& p, Text text, Self self, At at) {
+            p.engines_per_head = text == "all" ? 0 : whole_number(text, 1, 65536, self, at);
+          },
+          [](const DesignPoint& p) {
+            return p.engines_per_head == 0 ? std::string("all")
+                                           : std::to_string(p.engines_per_head);
+          },
+          "all, or a whole number from 1 to 65536"};
+}
 
 std::vector<DesignField> make_fields() {
-  return {{"memory.standard", STOAT_SET{p.dram = table_of(text, "dram", self, at);
+  using P = DesignPoint;
+  constexpr const char* kFormats = "fp32, bf16, shared24 or int32";
+  constexpr const char* kBuffer = "a size with its unit from 64 B to 1 GiB, such as '4 KiB'";
+  return {
+      dram_field(),
+      count_field<&P::stacks, 1, 64>("memory.stacks", "a whole number from 1 to 64"),
+      word_field<&P::refresh, kSwitch>("memory.refresh", "on or off"),
+      prices_field(),
+      word_field<&P::placement, kPlacements>("engine.placement",
+                                             "beside, logic_die, bank_group or bank"),
+      clock_field(),
+      count_field<&P::dense_lanes>("engine.lanes.dense"),
+      count_field<&P::gather_add_lanes>("engine.lanes.gather_add"),
+      count_field<&P::ternary_lanes>("engine.lanes.ternary"),
+      count_field<&P::exp_lanes>("engine.lanes.exp"),
+      count_field<&P::comparators>("engine.lanes.comparators"),
+      word_field<&P::dense_accumulator, kAccumulators>("engine.accumulator.dense", kFormats),
+      word_field<&P::gather_add_accumulator, kAccumulators>("engine.accumulator.gather_add",
+                                                            kFormats),
+      word_field<&P::ternary_accumulator, kAccumulators>("engine.accumulator.ternary", kFormats),
+      size_field<&P::stash, 0, kGiB>("engine.stash",
+                                     "a size with its unit up to 1 GiB, such as '64 KiB'"),
+      size_field<&P::row_buffer, 64, kGiB>("engine.row_buffer", kBuffer),
+      word_field<&P::double_buffer, kSwitch>("engine.double_buffer", "on or off"),
+      size_field<&P::query_buffer, 64, kGiB>("engine.query_buffer", kBuffer),
+      count_field<&P::queue_tiles, 1, 1024>("engine.queue_tiles", "a whole number from 1 to 1024"),
+      count_field<&P::outstanding_bursts>("engine.outstanding_bursts"),
+      exchange_field(),
+      word_field<&P::repeats, kRepeats>("engine.repeats", "adds, shift_adds or multiply"),
+      word_field<&P::topk, kTopKUnits>("engine.topk", "radix, heap or bitonic"),
+      word_field<&P::ternary_draws, kTernaryDraws>("engine.ternary_draws",
+                                                   "passes, merged_shift_adds or merged_multiply"),
+      word_field<&P::dealing, kDealings>("mapping.tiles", "round_robin or contiguous"),
+      word_field<&P::k_layout, kLayouts>("mapping.k_layout", "token_major or feature_major"),
+      engines_field(),
+      word_field<&P::element, kElements>("kv.element", "bf16, fp8 or int8"),
+      word_field<&P::append, kSwitch>("kv.append", "on or off"),
+  };
 }
-, STOAT_GET { return p.dram; }
-, "the name of a DRAM standard (models/dram) or a path"
-}  // namespace
-, {"memory.refresh", STOAT_SET{p.refresh = switch_of(text, self, at);
-}  // namespace stoat::sim
-, STOAT_GET { return p.refresh ? "on" : "off"; }
-, "on or off"
-}
-, {"energy.prices", STOAT_SET{p.prices = table_of(text, "energy", self, at);
-}
-, STOAT_GET { return p.prices; }
-, "the name of a price list (models/energy) or a path"
-}
-, {"engine.clock", STOAT_SET{p.clock = with_unit(parse_frequency, kFrequencyUnits, text, self, at);
-if (p.clock.count() < 1000000 || p.clock.count() > 100000000000ULL) refuse(text, self, at);
-}
-, STOAT_GET { return std::to_string(p.clock.count()) + " Hz"; }
-, "a frequency with its unit from 1 MHz to 100 GHz, such as '1.0 GHz'"
-}
-, STOAT_LANES("engine.lanes.dense", dense_lanes),
-    STOAT_LANES("engine.lanes.gather_add", gather_add_lanes),
-    STOAT_LANES("engine.lanes.ternary", ternary_lanes), STOAT_LANES("engine.lanes.exp", exp_lanes),
-    STOAT_LANES("engine.lanes.comparators", comparators),
-    {"engine.stash", STOAT_SET{p.stash = size_of(text, 0, 1024 * kMiB, self, at);
-}
-, STOAT_GET { return std::to_string(p.stash.count()) + " B"; }
-, "a size with its unit up to 1 GiB, such as '64 KiB'"
-}
-, {"engine.row_buffer", STOAT_SET{p.row_buffer = size_of(text, 64, 1024 * kMiB, self, at);
-}
-, STOAT_GET { return std::to_string(p.row_buffer.count()) + " B"; }
-, "a size with its unit from 64 B to 1 GiB, such as '4 KiB'"
-}
-, {"engine.query_buffer", STOAT_SET{p.query_buffer = size_of(text, 64, 1024 * kMiB, self, at);
-}
-, STOAT_GET { return std::to_string(p.query_buffer.count()) + " B"; }
-, "a size with its unit from 64 B to 1 GiB, such as '4 KiB'"
-}
-, {"engine.outstanding_bursts",
-   STOAT_SET{p.outstanding_bursts = whole_number(text, 1, 65536, self, at);
-}
-, STOAT_GET { return std::to_string(p.outstanding_bursts); }
-, kLaneRange
-}
-, {"engine.exchange_latency",
-   STOAT_SET{p.exchange_latency = with_unit(parse_time, kTimeUnits, text, self, at);
-if (p.exchange_latency.count() > 1000000000ULL) refuse(text, self, at);
-}
-, STOAT_GET { return std::to_string(p.exchange_latency.count()) + " ps"; }
-, "a time with its unit up to 1 ms, such as '100 ns'"
-}
-, {"engine.repeats", STOAT_SET{p.repeats = value_of(kRepeats, text, self, at);
-}
-, STOAT_GET { return std::string(repeats_name(p.repeats)); }
-, "adds, shift_adds or multiply"
-}
-, {"mapping.tiles", STOAT_SET{p.dealing = value_of(kDealings, text, self, at);
-}
-, STOAT_GET { return std::string(dealing_name(p.dealing)); }
-, "round_robin or contiguous"
-}
-, {"mapping.k_layout", STOAT_SET{p.k_layout = value_of(kLayouts, text, self, at);
-}
-, STOAT_GET { return std::string(layout_name(p.k_layout)); }
-, "token_major or feature_major"
-}
-, {"kv.element", STOAT_SET{p.element = value_of(kElements, text, self, at);
-}
-, STOAT_GET { return std::string(element_name(p.element)); }
-, "bf16, fp8 or int8"
-}
-,
-}
-;
-}
-
-#undef STOAT_LANES
-#undef STOAT_GET
-#undef STOAT_SET
 
 }  // namespace
 
-std::string_view repeats_name(Repeats value) { return word_of(kRepeats, value); }
 std::string_view layout_name(KLayout value) { return word_of(kLayouts, value); }
 std::string_view dealing_name(Dealing value) { return word_of(kDealings, value); }
 std::string_view element_name(KvElement value) { return word_of(kElements, value); }
+std::string_view placement_name(Placement value) { return word_of(kPlacements, value); }
+std::string_view topk_name(TopKUnit value) { return word_of(kTopKUnits, value); }
+std::string_view ternary_draws_name(TernaryDraws value) { return word_of(kTernaryDraws, value); }
 Bytes element_bytes(KvElement value) { return Bytes(value == KvElement::kBf16 ? 2 : 1); }
 
 const std::vector<DesignField>& design_fields() {
@@ -264,6 +306,21 @@ std::uint32_t engines_per_kv_head(std::uint32_t pseudo_channels, std::uint32_t k
                           " pseudo-channels");
   }
   return pseudo_channels / kv_heads;
+}
+
+void check_design(const DesignPoint& point) {
+  const std::pair<const char*, AccumulatorFormat> formats[] = {
+      {"engine.accumulator.dense", point.dense_accumulator},
+      {"engine.accumulator.gather_add", point.gather_add_accumulator},
+      {"engine.accumulator.ternary", point.ternary_accumulator}};
+  for (const auto& [path, format] : formats) {
+    if (format == AccumulatorFormat::kInt32 && point.element != KvElement::kInt8) {
+      throw usage_error({},
+                        std::string(path) + " is int32 and kv.element is " +
+                            std::string(element_name(point.element)),
+                        "int32 sums of int8 elements", "--set kv.element=int8");
+    }
+  }
 }
 
 }  // namespace stoat::sim

@@ -2,6 +2,7 @@
 // text all use.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,17 @@ const std::vector<DesignField>& design_fields();
 const DesignField* find_field(std::string_view path);
 // Is it the path of a section, such as "engine" or "engine.lanes"?
 bool is_section(std::string_view path);
+// Where a value was written: file and line, and the comment behind it (its source). `--set` has
+// none.
+struct DesignOrigin {
+  Place place;
+  std::string comment;
+};
+// By path, of every field that read_design_point would read.
+std::map<std::string, DesignOrigin> read_design_origins(
+    const std::string& name_or_path, const std::vector<std::string>& overrides = {});
+// Names of the shipped accelerators, sorted.
+std::vector<std::string> shipped_designs();
 // Keys that may stand directly in a section ("" = the top).
 std::vector<std::string> keys_of_section(std::string_view section);
 

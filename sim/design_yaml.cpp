@@ -1,17 +1,9 @@
-// The strict YAML reader of design points, the only file that knows the YAML library.
-//
-// A first pass over the parser's events bounds size, depth and documents and refuses anchors; the
-// second walks the tree against the list of fields. The library accepts repeated keys silently, so
-// they are looked for here.
-#include <yaml-cpp/eventhandler.h>
-#include <yaml-cpp/yaml.h>
-
+// The strict reader of design points: walks the tree of design_tree.h against the list of fields.
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "models/data_path.h"
 #include "models/error.h"
@@ -19,79 +11,38 @@
 #include "models/hash.h"
 #include "sim/design_point.h"
 #include "sim/design_schema.h"
+#include "sim/design_tree.h"
 
 namespace stoat::sim {
 namespace {
 
-constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 20;
-constexpr std::uint32_t kMaxDepth = 64;
 constexpr std::uint32_t kMaxBases = 8;
 
-Place place_of(const std::string& file, const YAML::Mark& mark) {
-  if (mark.is_null()) return Place{file};
-  return Place{file, static_cast<std::uint64_t>(mark.line) + 1,
-               static_cast<std::uint64_t>(mark.column) + 1};
-}
-
-// Depth and anchors, before a tree is built.
-class Guard final : public YAML::EventHandler {
- public:
-  explicit Guard(const std::string& file) : file_(file) {}
-  void OnDocumentStart(const YAML::Mark&) override {}
-  void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
-  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { refuse_anchor(mark); }
-  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
-                const std::string&) override {
-    if (anchor != 0) refuse_anchor(mark);
-  }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
-                       YAML::EmitterStyle::value) override {
-    enter(mark, anchor);
-  }
-  void OnSequenceEnd() override { --depth_; }
-  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
-    enter(mark, anchor);
-  }
-  void OnMapEnd() override { --depth_; }
-
- private:
-  void enter(const YAML::Mark& mark, YAML::anchor_t anchor) {
-    if (anchor != 0) refuse_anchor(mark);
-    if (++depth_ > kMaxDepth) {
-      throw usage_error(place_of(file_, mark), "nesting deeper than 64 levels",
-                        "at most three levels of keys");
-    }
-  }
-  [[noreturn]] void refuse_anchor(const YAML::Mark& mark) const {
-    throw usage_error(place_of(file_, mark), "an anchor or alias", "plain keys and values",
-                      "write the value out, or use base: NAME");
-  }
-
-  const std::string& file_;
-  std::uint32_t depth_ = 0;
-};
-
 using FieldsSeen = std::set<std::string>;
+using Origins = std::map<std::string, DesignOrigin>;
+
+// The text behind '#' of a line (from 1), without blanks around it.
+std::string comment_of(std::string_view text, std::uint64_t line) {
+  for (; line > 1 && !text.empty(); --line) {
+    text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  }
+  text = text.substr(0, text.find('\n'));
+  const std::size_t hash = text.find(" #");
+  if (hash == std::string_view::npos) return {};
+  text.remove_prefix(hash + 2);
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  return std::string(text);
+}
 
 class Reader {
  public:
-  Reader(DesignPoint& point, FieldsSeen& seen, std::string file)
-      : point_(point), seen_(seen), file_(std::move(file)) {}
+  Reader(DesignPoint& point, FieldsSeen& seen, std::string file, Origins* origins = nullptr)
+      : point_(point), seen_(seen), origins_(origins), file_(std::move(file)) {}
 
   void read(std::string_view text, std::uint32_t bases) {
-    if (text.size() > kMaxBytes) {
-      throw usage_error(Place{file_}, "a file of " + std::to_string(text.size()) + " bytes",
-                        "at most 1048576 bytes");
-    }
-    YAML::Node top;
-    try {
-      top = parse(std::string(text));
-    } catch (const YAML::Exception& error) {
-      throw usage_error(place_of(file_, error.mark), error.msg, "YAML");
-    }
-    if (!top.IsMap()) {
+    text_ = text;
+    const ConfigNode top = parse_config(text, file_);
+    if (top.kind != ConfigNode::Kind::kMap) {
       throw usage_error(Place{file_, 1, 1}, "no keys",
                         "sections memory, energy, engine, mapping, kv");
     }
@@ -100,38 +51,20 @@ class Reader {
   }
 
  private:
-  YAML::Node parse(const std::string& text) const {
-    std::istringstream stream(text);
-    YAML::Parser parser(stream);
-    Guard guard(file_);
-    if (!parser.HandleNextDocument(guard)) return {};
-    Guard second(file_);
-    if (parser.HandleNextDocument(second)) {
-      throw usage_error(Place{file_}, "a second YAML document", "one document a file");
-    }
-    return YAML::Load(text);
-  }
+  void read_base(const ConfigNode& top, std::uint32_t bases);
 
-  void read_base(const YAML::Node& top, std::uint32_t bases);
-
-  void walk(const YAML::Node& map, const std::string& section) {
-    FieldsSeen keys;
-    for (const auto& entry : map) {
-      const Place at = place_of(file_, entry.first.Mark());
-      if (!entry.first.IsScalar()) throw usage_error(at, "a key that is not a word", "a key");
-      const std::string key = entry.first.Scalar();
+  void walk(const ConfigNode& map, const std::string& section) {
+    for (const ConfigNode::Entry& entry : map.entries) {
+      const Place& at = entry.place;
+      const std::string& key = entry.key;
       const std::string path = section.empty() ? key : section + "." + key;
-      if (!keys.insert(key).second) {
-        throw usage_error(at, "'" + path + "' stands twice", "each key once", "remove one of them");
-      }
       if (path == "base") continue;
       if (is_section(path)) {
-        if (!entry.second.IsMap()) {
-          throw usage_error(place_of(file_, entry.second.Mark()),
-                            "'" + path + "' has no keys of its own", "a section",
+        if (entry.value.kind != ConfigNode::Kind::kMap) {
+          throw usage_error(entry.value.place, "'" + path + "' has no keys of its own", "a section",
                             nearest_name_hint("", keys_of_section(path)));
         }
-        walk(entry.second, path);
+        walk(entry.value, path);
         continue;
       }
       const DesignField* field = find_field(path);
@@ -140,18 +73,21 @@ class Reader {
                           section.empty() ? "a section of the design" : "a key of " + section,
                           nearest_name_hint(key, keys_of_section(section)));
       }
-      const Place value_at = place_of(file_, entry.second.Mark());
-      if (!entry.second.IsScalar()) {
+      const Place& value_at = entry.value.place;
+      if (entry.value.kind != ConfigNode::Kind::kScalar) {
         throw usage_error(value_at, path + " is not a single value", field->expected);
       }
-      field->set(point_, entry.second.Scalar(), *field, value_at);
+      field->set(point_, entry.value.text, *field, value_at);
       seen_.insert(path);
+      if (origins_ != nullptr) (*origins_)[path] = {value_at, comment_of(text_, value_at.line)};
     }
   }
 
   DesignPoint& point_;
   FieldsSeen& seen_;
+  Origins* origins_;
   std::string file_;
+  std::string_view text_;
 };
 
 // `place`: where the name stands, if in a file.
@@ -159,13 +95,8 @@ std::string find_file(const std::string& name_or_path, const Place& place) {
   const bool is_path = name_or_path.find('/') != std::string::npos ||
                        std::filesystem::path(name_or_path).extension() == ".yaml";
   if (is_path) return name_or_path;
-  std::string shipped;
-  std::vector<std::string> known;
+  const std::vector<std::string> known = shipped_designs();
   const std::filesystem::path folder = data_path("arch");
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() == ".yaml") known.push_back(entry.path().stem().string());
-  }
-  std::sort(known.begin(), known.end());
   if (std::find(known.begin(), known.end(), name_or_path) == known.end()) {
     throw usage_error(place, "no accelerator '" + name_or_path + "'",
                       "a shipped name or the path of a .yaml file",
@@ -174,19 +105,20 @@ std::string find_file(const std::string& name_or_path, const Place& place) {
   return (folder / (name_or_path + ".yaml")).string();
 }
 
-void Reader::read_base(const YAML::Node& top, std::uint32_t bases) {
-  const YAML::Node base = top["base"];
-  if (!base) return;
-  const Place at = place_of(file_, base.Mark());
-  if (!base.IsScalar()) throw usage_error(at, "base is not a name", "a name or a path");
+void Reader::read_base(const ConfigNode& top, std::uint32_t bases) {
+  const ConfigNode* base = top.find("base");
+  if (base == nullptr) return;
+  const Place& at = base->place;
+  if (base->kind != ConfigNode::Kind::kScalar)
+    throw usage_error(at, "base is not a name", "a name or a path");
   if (bases >= kMaxBases) {
     throw usage_error(at, "more than 8 files based on each other", "a base without a circle");
   }
-  std::string path = find_file(base.Scalar(), at);
-  if (base.Scalar().find('/') == std::string::npos && path == base.Scalar()) {
+  std::string path = find_file(base->text, at);
+  if (base->text.find('/') == std::string::npos && path == base->text) {
     path = (std::filesystem::path(file_).parent_path() / path).string();
   }
-  Reader(point_, seen_, path).read(read_file(path, kMaxBytes), bases + 1);
+  Reader(point_, seen_, path, origins_).read(read_file(path, kMaxConfigBytes), bases + 1);
 }
 
 void apply_override(DesignPoint& point, FieldsSeen& seen, const std::string& text) {
@@ -223,15 +155,47 @@ DesignPoint parse_design_point(std::string_view text, const std::string& file,
   if (!missing.empty()) {
     throw usage_error(Place{file}, "missing: " + missing, "every key", "add them, or base: hbm3");
   }
+  check_design(point);
   point.name = std::filesystem::path(file).stem().string();
   point.hash = hash_text(canonical_text(point));
   return point;
 }
 
+DesignPoint change_design_point(DesignPoint base, const std::vector<std::string>& overrides) {
+  FieldsSeen seen;
+  for (const std::string& each : overrides) apply_override(base, seen, each);
+  check_design(base);
+  base.hash = hash_text(canonical_text(base));
+  return base;
+}
+
 DesignPoint read_design_point(const std::string& name_or_path,
                               const std::vector<std::string>& overrides) {
   const std::string path = find_file(name_or_path, {});
-  return parse_design_point(read_file(path, kMaxBytes), path, overrides);
+  return parse_design_point(read_file(path, kMaxConfigBytes), path, overrides);
+}
+
+std::vector<std::string> shipped_designs() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(data_path("arch"))) {
+    if (entry.path().extension() == ".yaml") names.push_back(entry.path().stem().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::map<std::string, DesignOrigin> read_design_origins(const std::string& name_or_path,
+                                                        const std::vector<std::string>& overrides) {
+  const std::string path = find_file(name_or_path, {});
+  DesignPoint point;
+  FieldsSeen seen;
+  Origins origins;
+  Reader(point, seen, path, &origins).read(read_file(path, kMaxConfigBytes), 0);
+  for (const std::string& each : overrides) {
+    apply_override(point, seen, each);
+    origins[each.substr(0, each.find('='))] = {Place{"--set " + each}, {}};
+  }
+  return origins;
 }
 
 }  // namespace stoat::sim

@@ -18,15 +18,21 @@
 #include "models/streams.h"
 #include "models/version.h"
 #include "sim/verb.h"
+#include "sim/verb_arch.h"
 #include "sim/verb_demo.h"
+#include "sim/verb_memory.h"
 #include "sim/verb_report.h"
 #include "sim/verb_sim.h"
+#include "sim/verb_sweep.h"
 
 namespace stoat::sim {
 namespace {
 
 using AddVerb = void (*)(CLI::App&, VerbResult&);
-constexpr AddVerb kVerbs[] = {add_sim_verb, add_report_verb, add_demo_verb};
+constexpr AddVerb kVerbs[] = {add_sim_verb,    add_sweep_verb,  add_arch_verb,
+                              add_memory_verb, add_report_verb, add_demo_verb};
+
+constexpr int kBugExit = 70;  // EX_SOFTWARE of sysexits.h, as stoat-trace
 
 struct SisterProgram {
   const char* verb;
@@ -92,6 +98,18 @@ std::string problem(const CLI::App& app, const std::vector<std::string>& words,
     known.options.clear();
     add_options(*verb);
     program += " " + given[0];
+    const std::vector<std::string> inner = own_verbs(*verb);
+    if (inner.empty()) continue;
+    const std::vector<std::string> rest(given.begin() + 1, given.end());
+    if (rest.empty() || std::find(inner.begin(), inner.end(), rest[0]) == inner.end()) {
+      return program + ": " + (rest.empty() ? "no verb" : "unknown verb '" + rest[0] + "'") + "; " +
+             nearest_name_hint(rest.empty() ? "" : rest[0], inner) + "; see '" + program +
+             " --help'";
+    }
+    known.options.clear();
+    known.verbs = inner;
+    add_options(*verb->get_subcommand(rest[0]));
+    return command_line_problem(program, rest, known, parser_said);
   }
   return command_line_problem(program, given, known, parser_said);
 }
@@ -144,7 +162,7 @@ int guarded(const std::vector<std::string>& words) {
     return static_cast<int>(ExitCode::kResource);
   } catch (const std::exception& error) {
     say("stoat: this is a bug in stoat: " + std::string(error.what()) + "\n");
-    std::abort();
+    return kBugExit;
   }
 }
 

@@ -11,6 +11,7 @@
 #include "models/files.h"
 #include "sim/sweep/report.h"
 #include "sim/sweep/report_style.h"
+#include "sim/sweep/sweep_report.h"
 
 namespace stoat::sim {
 namespace {
@@ -34,6 +35,12 @@ void ensure_replaceable(const std::string& path) {
 std::string run_report(const ReportOptions& options) {
   ensure_replaceable(options.out);
   const std::string plotly = plotly_source(options.plotly);
+  if (options.folders.size() == 1 && holds_sweep(options.folders[0])) {
+    const SweepReport sweep = read_sweep_report(options.folders[0]);
+    write_file_whole(options.out, sweep_report_html(sweep, plotly));
+    return options.json ? sweep_answer_json(sweep, options.out)
+                        : sweep_answer_text(sweep) + fmt::format("report: {}\n", options.out);
+  }
   const ReportData data = read_report_data(options.folders, options.traces);
   write_file_whole(options.out, report_html(data, plotly));
   if (options.json) return answer_table_json(data, options.out);
@@ -47,7 +54,7 @@ void add_report_verb(CLI::App& app, VerbResult& result) {
   CLI::App* verb = app.add_subcommand(
       "report", "Write one HTML page about simulated datapaths; it opens offline");
   verb->add_option("DIR", options->folders,
-                   "Result directories of stoat sim, or folders that hold some")
+                   "Result directories of stoat sim, folders that hold some, or one of stoat sweep")
       ->required();
   verb->add_option("--trace", options->traces,
                    "Trace file (default: *.h5 in and beside DIR that a manifest names)")

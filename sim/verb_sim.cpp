@@ -14,13 +14,22 @@
 #include "models/energy/price_list.h"
 #include "models/files.h"
 #include "models/progress.h"
+#include "models/streams.h"
+#include "sim/engine/placement.h"
 #include "sim/engine/simulate.h"
+#include "sim/run_limits.h"
 #include "sim/sweep/children.h"
 #include "sim/sweep/results.h"
+#include "sim/verb_sim_choice.h"
+#include "sim/verb_sim_compare.h"
 #include "sim/verb_sim_output.h"
 #include "traces/reader.h"
 
 namespace stoat::sim {
+#ifdef STOAT_EXTERNAL_MEMORY
+std::unique_ptr<MemoryModel> make_external_memory(const std::string&, const DramStandard&,
+                                                  std::uint32_t, std::uint32_t);
+#endif
 namespace {
 
 struct Range {
@@ -56,89 +65,6 @@ std::string budget_text(const TraceHeader& header) {
   return text;
 }
 
-std::string ternary_command(const TraceHeader& header) {
-  const std::string method = header.method == Method::kDense || header.method == Method::kTopK
-                                 ? "prop"
-                                 : std::string(method_name(header.method));
-  const std::string budget = header.budgets.size() == 1 && header.method != Method::kDense
-                                 ? std::to_string(header.budgets[0])
-                                 : "128";
-  const std::string tail =
-      " --method " + method + " --budget " + budget + " --score ternary --ternary-draws 4 -o FILE";
-  return header.origin == "synth" ? "stoat trace synth" + tail
-                                  : "stoat capture --model DIR --prompt FILE" + tail;
-}
-
-// Why a datapath cannot run on this trace; empty when it can.
-std::string obstacle(const Datapath& datapath, const TraceHeader& header) {
-  const std::string name(datapath.name);
-  if (datapath.gather == &kGatherAdd &&
-      (header.method == Method::kDense || header.method == Method::kTopK)) {
-    return name + " needs sampled rows and this trace was recorded with --method " +
-           std::string(method_name(header.method)) + ": capture with --method prop --budget 128";
-  }
-  if (datapath.score == &kScoreTernary && header.score_kind != ScoreKind::kTernary) {
-    return name +
-           " needs a capture of its own, since ternary scores also change which rows are drawn: " +
-           ternary_command(header);
-  }
-  if (datapath.select == &kSelectTopK && header.method != Method::kTopK) {
-    return name + " needs a trace recorded with --method topk";
-  }
-  return {};
-}
-
-std::vector<const Datapath*> choose(const std::string& wanted, const TraceHeader& header,
-                                    std::vector<std::string>& notes) {
-  std::vector<const Datapath*> chosen;
-  if (wanted != "all") {
-    const Datapath& one = datapath_from_name(wanted);
-    const std::string why = obstacle(one, header);
-    if (!why.empty()) throw usage_error({}, why);
-    return {&one};
-  }
-  for (const Datapath& each : datapaths()) {
-    const std::string why = obstacle(each, header);
-    if (why.empty()) {
-      chosen.push_back(&each);
-    } else if (each.select != &kSelectTopK) {  // the rival is not missed in every table
-      notes.push_back(why);
-    }
-  }
-  return chosen;
-}
-
-void add_notes(const TraceHeader& header, const DesignPoint& point, SimReport& report) {
-  const bool ternary = header.score_kind == ScoreKind::kTernary;
-  if (ternary && point.k_layout == KLayout::kTokenMajor) {
-    report.notes.emplace_back(
-        "K is token-major: a burst holds neighbouring features of one token, so untouched features "
-        "save no burst; "
-        "--set mapping.k_layout=feature_major reads only touched ones.");
-  }
-  if (ternary && header.ternary.coupling == TernaryCoupling::kGroupMean) {
-    report.notes.emplace_back(
-        "Ternary, group-mean: every touched feature is reweighted, one multiplication a key.");
-  } else if (ternary) {
-    const bool shifts = header.ternary.normaliser == TernaryNormaliser::kPow2 &&
-                        (header.ternary.draws & (header.ternary.draws - 1)) == 0;
-    report.notes.emplace_back(
-        shifts ? "Ternary scores: only folding log2(e)/sqrt(d) into the query multiplies (head_dim "
-                 "a head and layer)."
-               : "Ternary scores: folding log2(e)/sqrt(d) into the query, and one multiplication a "
-                 "key and head "
-                 "remain; --ternary-normaliser pow2 and draws a power of two leave shifts.");
-  }
-  if (ternary)
-    report.notes.emplace_back(
-        "mac and gather_add use the rows of this trace, drawn with ternary scores.");
-  const std::string element(element_name(point.element));
-  if (header.kv_dtype != element) {
-    report.notes.push_back("KV elements are simulated as " + element +
-                           ", the trace was recorded with " + header.kv_dtype + ".");
-  }
-}
-
 RunDescription describe(const TraceHeader& header, const DesignPoint& point,
                         const DramStandard& dram, const Range& layers) {
   RunDescription run;
@@ -157,53 +83,87 @@ RunDescription describe(const TraceHeader& header, const DesignPoint& point,
   run.k_layout = layout_name(point.k_layout);
   run.repeats = repeats_name(point.repeats);
   run.tile_dealing = dealing_name(point.dealing);
+  run.placement = placement_name(point.placement);
+  run.stacks = std::to_string(point.stacks);
+  run.dense_accumulator = accumulator_name(point.dense_accumulator);
+  run.gather_add_accumulator = accumulator_name(point.gather_add_accumulator);
+  run.ternary_accumulator = accumulator_name(point.ternary_accumulator);
+  run.topk_unit = topk_name(point.topk);
+  run.ternary_draw_merging = ternary_draws_name(point.ternary_draws);
   run.layers = layers.end - layers.first;
   run.query_heads = header.n_q_heads;
   run.kv_heads = header.n_kv_heads;
   run.head_dim = header.head_dim;
-  run.peak_bytes_per_second = dram.peak_bytes_per_second() * dram.pseudo_channels_total();
+  run.peak_bytes_per_second =
+      placed_standard(dram, point.placement).peak_bytes_per_second() * pseudo_channels(dram, point);
   // Weights of all layers stand beside K and V of all layers only.
   run.weight_bytes_per_token = run.layers == header.n_layers ? header.weight_bytes_per_token : 0;
   return run;
 }
 
 // What the address map must hold, and how much there is to do.
-std::uint64_t survey(const TraceReader& reader, const Range& steps, const Range& layers,
-                     SimulationInput& input) {
-  std::uint64_t layer_step_count = 0;
-  constexpr std::uint32_t kChunk = 64;
+struct Survey {
+  std::uint64_t layer_steps = 0;
+  std::uint64_t slice_bytes = 0;  // of the largest slice that is held at once
+};
+Survey survey(const TraceReader& reader, const Range& steps, const Range& layers,
+              SimulationInput& input) {
+  Survey found;
+  constexpr std::uint32_t kChunk = 16;  // as many steps as the simulation reads at once
   for (std::uint32_t first = steps.first; first < steps.end; first += kChunk) {
     const TraceRecords records = reader.read_steps(first, std::min(kChunk, steps.end - first));
+    found.slice_bytes = std::max(found.slice_bytes, bytes_of(records));
     std::uint64_t previous = ~std::uint64_t{0};
     for (std::size_t i = 0; i < records.size(); ++i) {
       if (records.layer[i] < layers.first || records.layer[i] >= layers.end) continue;
       input.context_max = std::max(input.context_max, records.context[i]);
       input.sequences = std::max(input.sequences, records.seq[i] + 1);
       const std::uint64_t key = std::uint64_t{records.step[i]} << 16 | records.layer[i];
-      layer_step_count += key != previous ? 1 : 0;
+      found.layer_steps += key != previous ? 1 : 0;
       previous = key;
     }
   }
-  return layer_step_count;
+  return found;
 }
+
+unsigned processes_at_once() { return std::max(1U, std::thread::hardware_concurrency()); }
+
+// Where the timeline of the one datapath goes; empty: nowhere.
+struct TimelineFile {
+  std::string path;
+  std::uint64_t limit = 0;
+};
 
 std::vector<DatapathResult> simulate_all(const SimulationInput& base,
                                          const std::vector<const Datapath*>& chosen,
-                                         std::uint64_t layer_step_count, bool quiet) {
+                                         std::uint64_t layer_step_count, bool quiet,
+                                         const TimelineFile& file, const RunLimits& limits) {
   std::vector<ChildTask> tasks;
   for (const Datapath* datapath : chosen) {
-    tasks.push_back({"datapath " + std::string(datapath->name), [&base, datapath](auto& progress) {
-                       SimulationInput input = base;
-                       input.datapath = datapath;
-                       input.progress = &progress;
-                       return to_json(simulate(input)).dump();
-                     }});
+    tasks.push_back(
+        {"datapath " + std::string(datapath->name), [&base, &file, datapath](auto& progress) {
+           SimulationInput input = base;
+           input.datapath = datapath;
+           input.progress = &progress;
+           Timeline timeline(file.limit);
+           if (!file.path.empty()) input.timeline = &timeline;
+           std::string answer = to_json(simulate(input)).dump();
+           if (!file.path.empty()) {
+             const EngineShape shape = engine_shape(input.point, input.dram, input.header);
+             write_file_whole(file.path, timeline.json(shape.stride));
+           }
+           return answer;
+         }});
   }
-  const unsigned at_once = std::max(1U, std::thread::hardware_concurrency());
+  const std::uint64_t total = layer_step_count * chosen.size();
+  limits.check_time(0, total);
   std::vector<std::string> answers;
   {
-    Progress progress("simulate", "layer steps", layer_step_count * chosen.size(), quiet);
-    answers = run_children(tasks, at_once, [&](std::uint64_t done) { progress.at(done); });
+    Progress progress("simulate", "layer steps", total, quiet);
+    answers = run_children(tasks, processes_at_once(), [&](std::uint64_t done) {
+      progress.at(done);
+      if (done < total) limits.check_time(done, total);
+    });
   }
   std::vector<DatapathResult> results;
   for (const std::string& answer : answers)
@@ -224,12 +184,30 @@ void write_results(const std::string& folder, const ResultTables& tables,
 
 }  // namespace
 
+// One datapath's units, queues and banks: two at once would be two pictures.
+TimelineFile timeline_of(const SimOptions& options, const std::vector<const Datapath*>& chosen) {
+  if (!options.timeline.empty() && chosen.size() != 1) {
+    throw usage_error({"--timeline"}, std::to_string(chosen.size()) + " datapaths",
+                      "the timeline of one", "add -d " + std::string(chosen.front()->name));
+  }
+  return {options.timeline, options.timeline_limit};
+}
+
 ExitCode run_sim(const SimOptions& options) {
+  if (!options.compare.empty()) {
+    print_result(compare_results(options.compare.at(0), options.compare.at(1), options.json));
+    return ExitCode::kOk;
+  }
+  const RunLimits limits(options.limits);
   ensure_output_folder(options.out);
   SimulationInput input;
   input.point = read_design_point(options.arch, options.overrides);
   input.dram = read_dram_standard(input.point.dram);
+#ifdef STOAT_EXTERNAL_MEMORY
+  if (options.external_memory) input.memory = make_external_memory;
+#endif
   const PriceList prices = PriceList::read(input.point.prices);
+  check_prices(input.point, prices);
   const TraceReader reader(options.trace);
   input.header = reader.header();
   engine_shape(input.point, input.dram, input.header);
@@ -245,15 +223,24 @@ ExitCode run_sim(const SimOptions& options) {
 
   SimReport report;
   const std::vector<const Datapath*> chosen = choose(options.datapath, input.header, report.notes);
-  const std::uint64_t layer_step_count = survey(reader, steps, layers, input);
-  if (layer_step_count == 0) {
+  const TimelineFile timeline = timeline_of(options, chosen);
+  const Survey found = survey(reader, steps, layers, input);
+  limits.check_memory(found.slice_bytes,
+                      std::min<std::uint64_t>(chosen.size(), processes_at_once()));
+  if (found.layer_steps == 0) {
     throw usage_error(Place{options.trace}, "no decode steps to simulate",
                       "a trace with at least one step");
   }
   add_notes(input.header, input.point, report);
+  if (input.memory != nullptr) {
+    report.notes.emplace_back(
+        "External memory model: its own rows and refreshes are not counted here, so DRAM energy "
+        "holds "
+        "bits only.");
+  }
   report.run = describe(input.header, input.point, input.dram, layers);
   make_folders(options.out);  // before the work: a folder that cannot be made costs no hours
-  report.results = simulate_all(input, chosen, layer_step_count, options.quiet);
+  report.results = simulate_all(input, chosen, found.layer_steps, options.quiet, timeline, limits);
 
   const ResultTables tables = make_tables(report.run, report.results, prices);
   const ManifestInput manifest{options.command_line,
@@ -285,10 +272,8 @@ void add_sim_verb(CLI::App& app, VerbResult& result) {
   CLI::App* verb =
       app.add_subcommand("sim", "Replay a trace on an accelerator: time, energy, traffic");
   verb->add_option("ARCH", options->arch,
-                   "Accelerator: a name in models/arch (hbm3) or a .yaml file")
-      ->required();
-  verb->add_option("TRACE", options->trace, "Trace file of stoat capture or stoat trace synth")
-      ->required();
+                   "Accelerator: a name in models/arch (hbm3) or a .yaml file");
+  verb->add_option("TRACE", options->trace, "Trace file of stoat capture or stoat trace synth");
   verb->add_option("-d,--datapath", options->datapath, "mac, gather_add, ternary, topk or all")
       ->capture_default_str();
   verb->add_option("--set", options->overrides,
@@ -297,11 +282,29 @@ void add_sim_verb(CLI::App& app, VerbResult& result) {
   verb->add_option("--steps", options->steps, "Only decode steps A:B (B not included)");
   verb->add_option("--layers", options->layers, "Only layers A:B (B not included)");
   verb->add_option("-o,--out", options->out,
-                   "Folder for summary.csv, energy.csv, traffic.csv, steps.csv, manifest.json")
-      ->required();
+                   "Folder for summary.csv, energy.csv, traffic.csv, steps.csv, manifest.json");
+  verb->add_option(
+      "--timeline", options->timeline,
+      "Write what one datapath did when as trace-event JSON (ui.perfetto.dev opens it)");
+  verb->add_option("--timeline-limit", options->timeline_limit, "Events a timeline may hold")
+      ->capture_default_str();
+  verb->add_option("--limit", options->limits,
+                   "Refuse a run that needs more memory or time: '4 GiB', '60 s' (repeatable)")
+      ->allow_extra_args(false);
+#ifdef STOAT_EXTERNAL_MEMORY
+  verb->add_flag("--external-memory", options->external_memory,
+                 "Bind the memory model of -DSTOAT_EXTERNAL_MEMORY instead of the own channels");
+#endif
+  verb->add_option("--compare", options->compare, "Compare two result folders instead: A B")
+      ->expected(2);
   verb->add_flag("--json", options->json, "Print the summary as JSON instead of the table");
   verb->add_flag("-q,--quiet", options->quiet, "Print nothing but errors");
-  verb->callback([options, &result] {
+  verb->callback([options, verb, &result] {
+    for (const char* name : {"ARCH", "TRACE", "--out"}) {
+      if (options->compare.empty() && verb->get_option(name)->count() == 0) {
+        throw CLI::RequiredError(name);
+      }
+    }
     options->command_line = result.command_line;
     result.code = run_sim(*options);
   });

@@ -1,6 +1,7 @@
 // `stoat sim ARCH TRACE -o DIR`: replays a trace on an accelerator and writes what it cost.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,13 @@ struct SimOptions {
   std::string datapath = "all";
   std::vector<std::string> overrides;  // --set path=value
   std::string steps, layers;           // "A:B", empty = all
-  bool json = false;                   // the summary as JSON on stdout instead of the table
-  bool quiet = false;                  // no table and no progress
+  std::string timeline;                // file, empty = none
+  std::uint64_t timeline_limit = 500000;
+  bool external_memory = false;      // the model of -DSTOAT_EXTERNAL_MEMORY
+  std::vector<std::string> limits;   // "4 GiB", "60 s"
+  std::vector<std::string> compare;  // two result folders; then nothing else is looked at
+  bool json = false;                 // the summary as JSON on stdout instead of the table
+  bool quiet = false;                // no table and no progress
   std::vector<std::string> command_line;
 };
 

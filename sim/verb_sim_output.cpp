@@ -114,7 +114,7 @@ void add_energy(Rows& rows, const SimReport& report, const PriceList& prices) {
   rows.add("energy a step", [&](const DatapathResult& r, std::size_t i) {
     return energy_text(tables[i].total().count(), r.steps);
   });
-  for (const Stage stage : {Stage::kScore, Stage::kSelect, Stage::kGather}) {
+  for (const Stage stage : {Stage::kScore, Stage::kSelect, Stage::kGather, Stage::kAppend}) {
     rows.add("  " + std::string(stage_name(stage)), [&](const DatapathResult& r, std::size_t i) {
       return energy_text(tables[i].of_stage(stage).count(), r.steps);
     });
@@ -139,7 +139,10 @@ void add_traffic(Rows& rows, const SimReport& report) {
     return bytes_text(part(r, Part::kValue).requested.count(), r.steps);
   });
   rows.add("  moved", [](const DatapathResult& r, std::size_t) {
-    return bytes_text(r.total_traffic().moved.count(), r.steps);
+    return bytes_text(r.attention_traffic().moved.count(), r.steps);
+  });
+  rows.add("  appended, apart", [](const DatapathResult& r, std::size_t) {
+    return bytes_text(part(r, Part::kAppend).moved.count(), r.steps);
   });
   rows.add("V rows a step, logical", [](const DatapathResult& r, std::size_t) {
     return per_step(part(r, Part::kValue).logical_rows, r.steps);
@@ -161,19 +164,41 @@ void add_traffic(Rows& rows, const SimReport& report) {
   });
 }
 
+// Shares of the time, of all units of a kind together; the rest they had no work.
+void add_use(Rows& rows) {
+  rows.heading("use of the time (busy / starved / blocked)");
+  for (std::size_t u = 0; u < kUnits; ++u) {
+    rows.add("  " + std::string(kUnitNames[u]), [u](const DatapathResult& r, std::size_t) {
+      const Uint128 time = Uint128{r.time.count()} * r.engines;
+      const auto share = [&](Picoseconds t) { return ratio(Uint128{t.count()} * 100, time, 1); };
+      const UnitUse& unit = r.units[u];
+      return share(unit.busy) + " / " + share(unit.starved) + " / " + share(unit.blocked) + " %";
+    });
+  }
+  rows.add("  data bus", [](const DatapathResult& r, std::size_t) {
+    return percent(r.data_bus_busy.count(), Uint128{r.time.count()} * r.engines) + " %";
+  });
+  rows.add("  row-command bus", [](const DatapathResult& r, std::size_t) {
+    return percent(r.row_bus_busy.count(), Uint128{r.time.count()} * r.channels) + " %";
+  });
+  rows.add("  banks (tRC an activation)", [](const DatapathResult& r, std::size_t) {
+    return percent(r.bank_busy.count(), Uint128{r.time.count()} * r.banks) + " %";
+  });
+}
+
 void add_token(Rows& rows, const SimReport& report) {
   const std::uint64_t weights = report.run.weight_bytes_per_token;
   if (weights == 0) return;
   rows.add("whole token: weights + this", [&](const DatapathResult& r, std::size_t) {
     return bytes_text(
-        weights + r.total_traffic().moved.count() / std::max<std::uint64_t>(1, r.steps), 1);
+        weights + r.attention_traffic().moved.count() / std::max<std::uint64_t>(1, r.steps), 1);
   });
   rows.add("  share of attention", [&](const DatapathResult& r, std::size_t) {
-    const Uint128 moved = r.total_traffic().moved.count();
+    const Uint128 moved = r.attention_traffic().moved.count();
     return percent(moved, moved + Uint128{weights} * r.steps) + " %";
   });
   rows.add("  saved of a dense token", [&](const DatapathResult& r, std::size_t) {
-    const Uint128 moved = r.total_traffic().moved.count();
+    const Uint128 moved = r.attention_traffic().moved.count();
     const Uint128 dense = r.dense_kv.count();
     return moved > dense ? std::string("none")
                          : percent(dense - moved, dense + Uint128{weights} * r.steps) + " %";
@@ -202,6 +227,49 @@ void add_multiplications(Rows& rows, const SimReport& report) {
   });
 }
 
+// Why a stage still multiplies; empty when it does not.
+std::string reasons(const DatapathResult& r, Stage stage) {
+  const std::uint64_t products =
+      r.events.at(stage, Event::kMultiply) + r.events.at(stage, Event::kMultiplyInt8);
+  const std::uint64_t scales = r.events.at(stage, Event::kScale);
+  std::string why;
+  const auto add = [&](bool there, const char* text) {
+    if (there) why += (why.empty() ? "" : " and ") + std::string(text);
+  };
+  const bool sampled = r.select_stage == "select_sampled";
+  const bool ternary = r.score_stage == "score_ternary";
+  if (stage == Stage::kScore) {
+    add(products != 0, ternary ? "counts or weights x K" : "q x K");
+    add(scales != 0, ternary && r.head_steps != 0 ? "folding into q, and c/B where it is no shift"
+                                                  : "folding log2(e)/sqrt(d) into q");
+  } else if (stage == Stage::kSelect) {
+    add(scales != 0, sampled ? "random word x mass, one a word" : "online rescaling");
+  } else if (stage == Stage::kGather) {
+    add(products != 0, r.gather_stage == "gather_add" ? "counts x V" : "weights x V");
+    add(scales != 0, r.gather_stage == "gather_add" ? "the final 1/S, masses or int8 scale"
+                                                    : "merging and normalising");
+  }
+  return why;
+}
+
+// "Multiplications that remain: gather_add: score q x K; ..."
+std::string remaining_text(const SimReport& report) {
+  std::string text = "Multiplications that remain:";
+  for (const DatapathResult& r : report.results) {
+    text += " " + r.datapath + ":";
+    bool any = false;
+    for (const Stage stage : {Stage::kScore, Stage::kSelect, Stage::kGather}) {
+      const std::string why = reasons(r, stage);
+      if (why.empty()) continue;
+      text += std::string(any ? ", " : " ") + std::string(stage_name(stage)) + " " + why;
+      any = true;
+    }
+    text += any ? ";" : " none;";
+  }
+  text.back() = '.';
+  return text;
+}
+
 }  // namespace
 
 std::string terminal_table(const SimReport& report, const PriceList& prices) {
@@ -216,6 +284,7 @@ std::string terminal_table(const SimReport& report, const PriceList& prices) {
   });
   add_energy(rows, report, prices);
   add_traffic(rows, report);
+  add_use(rows);
   add_token(rows, report);
   add_multiplications(rows, report);
   const DatapathResult& first = report.results.front();
@@ -226,6 +295,7 @@ std::string terminal_table(const SimReport& report, const PriceList& prices) {
   text += rows.text();
   text +=
       fmt::format("  Prices: {}. DRAM energy boundary: {}.\n", prices.name(), prices.boundary());
+  text += "  " + remaining_text(report) + "\n";
   for (const std::string& note : report.notes) text += "  " + note + "\n";
   return text;
 }

@@ -35,9 +35,9 @@ std::uint64_t decode_weight_bytes(const ModelShape& s, std::uint32_t bytes_per_w
   return read * bytes_per_weight;
 }
 
-std::vector<ModelShape> model_shapes() {
+std::vector<ModelShape> model_shapes(const std::string& path) {
   const Table table = Table::read(
-      data_path("llm/shapes.csv"),
+      path.empty() ? data_path("llm/shapes.csv") : path,
       {"name", "n_layers", "n_q_heads", "n_kv_heads", "head_dim", "hidden", "intermediate", "vocab",
        "weight_bytes", "source", "qkv_bias", "qk_norm", "tied"});
   std::vector<ModelShape> shapes;

@@ -19,8 +19,9 @@ struct ModelShape {
   std::string source;
 };
 
-// All rows of the table. Throws Error for a row that contradicts itself.
-std::vector<ModelShape> model_shapes();
+// All rows of the table, or of another one of its form. Throws Error for a row that contradicts
+// itself.
+std::vector<ModelShape> model_shapes(const std::string& path = {});
 // Throws Error naming the nearest name.
 ModelShape model_shape(const std::string& name);
 

@@ -36,17 +36,41 @@ static_assert(sizeof(FrameHead) == kFrameHeaderBytes);
 
 std::string reason(int error) { return std::strerror(error); }
 
+struct Compressor {
+  ZSTD_CCtx* context = ZSTD_createCCtx();
+  ~Compressor() { ZSTD_freeCCtx(context); }
+};
+
+PackedFrame pack(const void* raw, std::size_t raw_bytes, std::uint32_t step,
+                 std::uint32_t records) {
+  if (raw_bytes > kMaxFrameBytes) {
+    throw resource_error({}, fmt::format("step {} needs a frame of {} bytes", step, raw_bytes),
+                         fmt::format("at most {}", kMaxFrameBytes),
+                         "record scores of fewer layers (--scores)");
+  }
+  thread_local Compressor compressor;
+  PackedFrame frame{{}, raw_bytes, step, records};
+  frame.bytes.resize(kFrameHeaderBytes + ZSTD_compressBound(raw_bytes));
+  const std::size_t packed =
+      ZSTD_compressCCtx(compressor.context, frame.bytes.data() + kFrameHeaderBytes,
+                        frame.bytes.size() - kFrameHeaderBytes, raw, raw_bytes, 1);
+  if (ZSTD_isError(packed))
+    throw resource_error({}, std::string("zstd: ") + ZSTD_getErrorName(packed));
+  frame.bytes.resize(kFrameHeaderBytes + packed);
+  return frame;
+}
+
 }  // namespace
 
-struct SpoolWriter::Packer {
-  ZSTD_CCtx* context = ZSTD_createCCtx();
-  std::vector<std::uint8_t> frame;
-  ~Packer() { ZSTD_freeCCtx(context); }
-};
+PackedFrame pack_frame(const TraceRecords& records) {
+  const std::vector<std::uint8_t> raw = encode_records(records);
+  return pack(raw.data(), raw.size(), records.step.front(),
+              static_cast<std::uint32_t>(records.size()));
+}
 
 SpoolWriter::SpoolWriter(const std::string& path, const TraceHeader& header, const ToolStamp& tool,
                          SpoolSync sync)
-    : path_(path), sync_(sync), packer_(std::make_unique<Packer>()) {
+    : path_(path), sync_(sync) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
   if (fd_ < 0) {
     const int error = errno;
@@ -57,7 +81,7 @@ SpoolWriter::SpoolWriter(const std::string& path, const TraceHeader& header, con
   ::flock(fd_, LOCK_EX | LOCK_NB);
   const std::string text = encode_header(header, tool);
   try {
-    write_frame(kHeaderFrame, text.data(), text.size(), 0, 0);
+    write_frame(kHeaderFrame, pack(text.data(), text.size(), 0, 0));
   } catch (...) {  // a spool without a header frame is of no use
     ::unlink(path_.c_str());
     ::close(fd_);
@@ -69,40 +93,25 @@ SpoolWriter::~SpoolWriter() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void SpoolWriter::append(const TraceRecords& records) {
-  const std::vector<std::uint8_t> raw = encode_records(records);
-  write_frame(kRecordsFrame, raw.data(), raw.size(), records.step.front(),
-              static_cast<std::uint32_t>(records.size()));
-}
+void SpoolWriter::append(PackedFrame frame) { write_frame(kRecordsFrame, std::move(frame)); }
 
-void SpoolWriter::write_frame(std::uint16_t kind, const void* raw, std::size_t raw_bytes,
-                              std::uint32_t step, std::uint32_t records) {
-  if (raw_bytes > kMaxFrameBytes) {
-    throw resource_error({path_}, fmt::format("step {} needs a frame of {} bytes", step, raw_bytes),
-                         fmt::format("at most {}", kMaxFrameBytes),
-                         "record scores of fewer layers (--scores)");
-  }
-  auto& frame = packer_->frame;
-  frame.resize(kFrameHeaderBytes + ZSTD_compressBound(raw_bytes));
-  const std::size_t packed = ZSTD_compressCCtx(packer_->context, frame.data() + kFrameHeaderBytes,
-                                               frame.size() - kFrameHeaderBytes, raw, raw_bytes, 1);
-  if (ZSTD_isError(packed)) {
-    throw resource_error({path_}, std::string("zstd: ") + ZSTD_getErrorName(packed));
-  }
+void SpoolWriter::write_frame(std::uint16_t kind, PackedFrame packed_frame) {
+  std::vector<std::uint8_t>& frame = packed_frame.bytes;
+  const std::size_t packed = frame.size() - kFrameHeaderBytes;
   FrameHead head{};
   std::memcpy(head.magic, kSpoolMagic.data(), kSpoolMagic.size());
   head.version = kSpoolVersion;
   head.kind = kind;
   head.number = frames_;
   head.packed = packed;
-  head.raw = raw_bytes;
-  head.step = step;
-  head.records = records;
+  head.raw = packed_frame.raw;
+  head.step = packed_frame.step;
+  head.records = packed_frame.records;
   head.payload_crc = crc32c(frame.data() + kFrameHeaderBytes, packed);
   head.head_crc = crc32c(&head, kFrameHeaderBytes - sizeof(head.head_crc));
   std::memcpy(frame.data(), &head, sizeof(head));
 
-  const std::size_t bytes = kFrameHeaderBytes + packed;
+  const std::size_t bytes = frame.size();
   std::size_t done = 0;
   int error = 0;
   while (done < bytes && error == 0) {  // one call, unless it comes back short: the second says why

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "models/error.h"
 #include "traces/payload.h"
@@ -26,6 +27,16 @@ inline constexpr std::uint64_t kMaxFrameBytes = std::uint64_t{1}
                                                 << 30;  // raw and packed: a cap against bombs
 inline constexpr std::string_view kSpoolMagic = "STOATSPL";
 
+// A frame of records, compressed, before it has a number and a place.
+struct PackedFrame {
+  std::vector<std::uint8_t> bytes;  // room for the frame's header, then the payload
+  std::uint64_t raw = 0;
+  std::uint32_t step = 0, records = 0;
+};
+
+// Safe to call on several threads at once. Throws Error (resource) when the frame is too large.
+PackedFrame pack_frame(const TraceRecords& records);
+
 class SpoolWriter {
  public:
   // Creates the file exclusively, locks it and writes the header frame. Throws Error.
@@ -37,21 +48,19 @@ class SpoolWriter {
 
   // One frame. A short write truncates the file to the last whole frame and throws Error (resource)
   // naming the bytes needed.
-  void append(const TraceRecords& records);
+  void append(const TraceRecords& records) { append(pack_frame(records)); }
+  void append(PackedFrame frame);
   std::uint64_t bytes() const { return bytes_; }
   void sync();
 
  private:
-  void write_frame(std::uint16_t kind, const void* raw, std::size_t raw_bytes, std::uint32_t step,
-                   std::uint32_t records);
+  void write_frame(std::uint16_t kind, PackedFrame frame);
 
   std::string path_;
   int fd_ = -1;
   SpoolSync sync_;
   std::uint32_t frames_ = 0;
   std::uint64_t bytes_ = 0;  // whole frames
-  struct Packer;
-  std::unique_ptr<Packer> packer_;
 };
 
 // Reads whole frames, one at a time.

@@ -179,29 +179,50 @@ TraceWriter::TraceWriter(const std::string& path, const TraceHeader& header,
 
 TraceWriter::~TraceWriter() = default;
 
-void TraceWriter::append(const TraceRecords& records) {
-  State& s = *state_;
-  STOAT_ENSURE(!s.finished, "append after finish");
+struct PackedSteps::State {
+  std::vector<PackedFrame> frames;
+  std::uint64_t columns = 0;
+  std::uint32_t first_step = 0, last_step = 0;
+};
+
+PackedSteps::PackedSteps(const TraceRecords& records, const TraceHeader& header)
+    : state_(std::make_unique<State>()) {
   if (records.empty()) return;
-  ensure_consistent(records, s.header);
-  STOAT_ENSURE(!s.any || records.step.front() > s.last_step, "steps must rise from frame to frame");
-  const std::uint64_t columns = optional_columns(records);
-  STOAT_ENSURE(!s.any || columns == s.columns, "a column is recorded in some steps only");
-  s.columns = columns;
+  ensure_consistent(records, header);
+  state_->columns = optional_columns(records);
+  state_->first_step = records.step.front();
+  state_->last_step = records.step.back();
   if (payload_bytes(records) <= kFrameTarget) {
-    s.spool.append(records);
-  } else {
-    const std::vector<StepRange> ranges = step_ranges(records);
-    const std::size_t mean = payload_bytes(records) / ranges.size();
-    const std::size_t steps =
-        std::max<std::size_t>(1, kFrameTarget / std::max<std::size_t>(1, mean));
-    for (std::size_t i = 0; i < ranges.size(); i += steps) {
-      const std::size_t last = std::min(i + steps, ranges.size()) - 1;
-      s.spool.append(slice_records(records, s.header, ranges[i], ranges[last]));
-    }
+    state_->frames.push_back(pack_frame(records));
+    return;
   }
+  const std::vector<StepRange> ranges = step_ranges(records);
+  const std::size_t mean = payload_bytes(records) / ranges.size();
+  const std::size_t steps = std::max<std::size_t>(1, kFrameTarget / std::max<std::size_t>(1, mean));
+  for (std::size_t i = 0; i < ranges.size(); i += steps) {
+    const std::size_t last = std::min(i + steps, ranges.size()) - 1;
+    state_->frames.push_back(pack_frame(slice_records(records, header, ranges[i], ranges[last])));
+  }
+}
+PackedSteps::~PackedSteps() = default;
+PackedSteps::PackedSteps(PackedSteps&&) noexcept = default;
+PackedSteps& PackedSteps::operator=(PackedSteps&&) noexcept = default;
+
+void TraceWriter::append(const TraceRecords& records) {
+  append(PackedSteps(records, state_->header));
+}
+
+void TraceWriter::append(PackedSteps steps) {
+  State& s = *state_;
+  PackedSteps::State& packed = *steps.state_;
+  STOAT_ENSURE(!s.finished, "append after finish");
+  if (packed.frames.empty()) return;
+  STOAT_ENSURE(!s.any || packed.first_step > s.last_step, "steps must rise from frame to frame");
+  STOAT_ENSURE(!s.any || packed.columns == s.columns, "a column is recorded in some steps only");
+  s.columns = packed.columns;
+  for (PackedFrame& frame : packed.frames) s.spool.append(std::move(frame));
   s.any = true;
-  s.last_step = records.step.back();
+  s.last_step = packed.last_step;
 }
 
 std::string TraceWriter::finish() {

@@ -14,6 +14,21 @@
 
 namespace stoat {
 
+// Whole steps, checked and compressed, that wait for their turn in the spool.
+class PackedSteps {
+ public:
+  // Safe to call on several threads at once. Throws as TraceWriter::append does.
+  PackedSteps(const TraceRecords& records, const TraceHeader& header);
+  ~PackedSteps();
+  PackedSteps(PackedSteps&&) noexcept;
+  PackedSteps& operator=(PackedSteps&&) noexcept;
+
+ private:
+  friend class TraceWriter;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 class TraceWriter {
  public:
   // Creates `path`.spool exclusively (an existing spool is an Error that says how to recover it).
@@ -28,6 +43,8 @@ class TraceWriter {
 
   // Appends whole steps. On return the frame is with the kernel (survives kill -9).
   void append(const TraceRecords& records);
+  // The same for steps that were packed before: appending them is little work.
+  void append(PackedSteps steps);
 
   // Turns the spool into the final file: temporary file, fsync, rename; then removes the spool.
   // Runs HDF5 in a forked child; its death is an Error (resource) with the spool kept. Returns the

@@ -3,7 +3,9 @@
 
 #include <bit>
 
+#include "gpu/attention/gather.cuh"
 #include "gpu/attention/kernels.cuh"
+#include "gpu/attention/ternary_launch.h"
 #include "models/error.h"
 
 namespace stoat::gpu {
@@ -47,8 +49,8 @@ LaunchArguments arguments_of(const DecodeParams& params) {
           static_cast<std::uint32_t>(std::countr_zero(params.page_size))};
 }
 
-// Programmatic dependent launch exists from Hopper on.
-bool overlaps_launches() {
+// Programmatic dependent launch and clusters exist from Hopper on.
+bool is_hopper_or_later() {
   int device = 0, major = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
@@ -57,31 +59,37 @@ bool overlaps_launches() {
 }
 
 // A kernel that may start while the one before it ends; it waits before it reads.
+// cluster: blocks along x that are one.
 void launch(Kernel kernel, dim3 grid, std::size_t shared_bytes, const LaunchArguments& arguments,
-            Stream stream) {
+            Stream stream, std::uint32_t cluster = 1) {
   if (shared_bytes > 0) {
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes)),
           "dynamic shared memory");
   }
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = cluster;
+  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &attribute;
-  config.numAttrs = overlaps_launches() ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = !is_hopper_or_later() ? 0 : cluster > 1 ? 2 : 1;
   check(cudaLaunchKernelEx(&config, kernel, arguments), "kernel launch");
 }
 
 void launch_score(const LaunchArguments& arguments, Stream stream) {
   const DecodeParams& p = arguments.params;
-  launch(score_kernel(p.element, p.head_dim), dim3(arguments.splits.score, p.batch * p.kv_heads),
-         ring_bytes(p.head_dim), arguments, stream);
+  const bool ternary = p.ternary.draws > 0;
+  launch(ternary ? ternary_score_kernel(p) : score_kernel(p.element, p.head_dim),
+         dim3(arguments.splits.score, p.batch * p.kv_heads),
+         ternary ? ternary_shared_bytes() : ring_bytes(p.head_dim), arguments, stream);
 }
 
 }  // namespace
@@ -124,9 +132,12 @@ void launch_decode(const DecodeParams& params, Stream stream) {
     return;
   }
   launch_score(arguments, stream);
-  launch(select_gather_kernel(params.element, params.head_dim, params.trace.row != nullptr),
+  const bool topk = params.method == Method::kTopK;
+  launch(topk ? select_topk_kernel(params)
+              : select_gather_kernel(params.element, params.head_dim, params.trace.row != nullptr),
          dim3(arguments.splits.gather, params.batch * params.q_heads),
-         select_gather_shared_bytes(params), arguments, stream);
+         topk ? select_topk_shared_bytes(params) : select_gather_shared_bytes(params), arguments,
+         stream, arguments.splits.gather <= kMaxGatherCluster ? arguments.splits.gather : 1);
 }
 
 }  // namespace stoat::gpu

@@ -197,19 +197,35 @@ __device__ void combine_splits(const LaunchArguments& a, DenseShared<kHeadDim>& 
 
 template <class Element, int kHeadDim>
 __global__ __launch_bounds__(kThreads, 2) void dense(const __grid_constant__ LaunchArguments a) {
-  extern __shared__ uint4 dynamic_shared[];
+  extern __shared__ __align__(128) uint4 dynamic_shared[];
   __shared__ uint4 query[kHeadDim / 32][32];  // the A operand of every warp, to save registers
   auto& shared = *reinterpret_cast<DenseShared<kHeadDim>*>(dynamic_shared);
   static_assert(sizeof(shared) <= Ring<kHeadDim>::kBytes);
   const DecodeParams& p = a.params;
-  wait_for_previous_kernel();
+  if (!p.kv_is_stable) wait_for_previous_kernel();
   const std::uint32_t sequence = blockIdx.y / p.kv_heads, kv_head = blockIdx.y % p.kv_heads;
   const std::uint32_t context = context_of(p, sequence), group = p.q_heads / p.kv_heads;
   const std::uint32_t blocks = (context + kBlockRows - 1) / kBlockRows;
   std::uint32_t block = blocks * blockIdx.x / a.splits.score + threadIdx.x / 32;
   const std::uint32_t last = blocks * (blockIdx.x + 1) / a.splits.score;
+  // K and V are on their way before the kernel before has ended, if that one does not write them:
+  // it may have written the last row.
+  const bool early = p.kv_is_stable && last * kBlockRows < context;
+  if (p.kv_is_stable && !early) wait_for_previous_kernel();
   if (context == 0 && blockIdx.x == 0 && kv_head == 0 && threadIdx.x == 0)
     atomicOr(p.status, kBadContext);
+  const RowAddress<Element> keys(a, p.k, sequence, kv_head), values(a, p.v, sequence, kv_head);
+  Ring<kHeadDim> ring(dynamic_shared);
+  constexpr int kSlots = Ring<kHeadDim>::kSlots;
+  // Slot n: the keys (n even) or values of this warp's block n / 2.
+  const auto copy = [&](std::uint32_t which, bool of_values) {
+    const std::uint32_t at = block + which * kWarps;
+    if (at < last) ring.copy(of_values ? values : keys, at * kBlockRows, context);
+    ring.commit();
+  };
+#pragma unroll
+  for (int n = 0; n < kSlots; ++n) copy(n / 2, n % 2 == 1);
+  if (early) wait_for_previous_kernel();
   if (threadIdx.x < 32) {
     uint4 q[kHeadDim / 32];
     load_query<Element, kHeadDim>(p, sequence, kv_head, q);
@@ -218,19 +234,6 @@ __global__ __launch_bounds__(kThreads, 2) void dense(const __grid_constant__ Lau
   Running<kHeadDim> run;
   __syncthreads();
   if (block < last) {
-    const RowAddress<Element> keys(a, p.k, sequence, kv_head), values(a, p.v, sequence, kv_head);
-    Ring<kHeadDim> ring(dynamic_shared);
-    // Slot n: the keys (n even) or values of this warp's block n / 2.
-    const auto copy = [&](std::uint32_t which, bool of_values) {
-      const std::uint32_t at = block + which * kWarps;
-      if (at < last) {
-        ring.copy(of_values ? values : keys, at * kBlockRows, context);
-      }
-      ring.commit();
-    };
-    constexpr int kSlots = Ring<kHeadDim>::kSlots;
-#pragma unroll
-    for (int n = 0; n < kSlots; ++n) copy(n / 2, n % 2 == 1);
     for (; block < last; block += kWarps) {
       std::uint32_t weights[2];
       uint4 pieces[kHeadDim / 16];

@@ -196,6 +196,19 @@ __device__ __forceinline__ void load_lut(const Workspace& w, std::uint32_t* lut)
     reinterpret_cast<uint4*>(lut)[i] = reinterpret_cast<const uint4*>(w.lut)[i];
 }
 
+// Policies of the L2: K and V are read once and leave first, so that what the kernels hand to each
+// other stays.
+__device__ __forceinline__ std::uint64_t evict_first() {
+  std::uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ std::uint64_t evict_last() {
+  std::uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
 // Wait until the kernel before has finished and its writes are seen; let the next one start. Before
 // Hopper kernels follow each other anyway.
 __device__ __forceinline__ void wait_for_previous_kernel() {

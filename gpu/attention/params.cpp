@@ -20,8 +20,6 @@ std::string range_refusal(const char* what, std::uint64_t value, std::uint64_t l
 
 std::string method_refusal(const DecodeParams& params) {
   if (params.method == Method::kDense) return "";
-  if (params.method == Method::kTopK)
-    return "topk is not on the GPU yet; use the CPU, or dense iid strat sys prop flash";
   if (std::string why = range_refusal("budget", params.budget, 1, kMaxGpuBudget); !why.empty())
     return why;
   const std::uint64_t rows = std::uint64_t{max_tiles(params)} * kTileRows;
@@ -44,6 +42,45 @@ std::string paging_refusal(const DecodeParams& params) {
   }
   if (!std::has_single_bit(params.page_size) || params.page_size > kMaxContext)
     return "page_size is " + number(params.page_size) + "; expected a power of two";
+  return "";
+}
+
+std::string ternary_refusal(const DecodeParams& params) {
+  const TernaryScore& ternary = params.ternary;
+  if (ternary.draws == 0) return "";
+  if (std::string why = range_refusal("ternary.draws", ternary.draws, 1, kMaxTernaryDraws);
+      !why.empty())
+    return why;
+  if (params.method == Method::kDense)
+    return "ternary scores are for sampled methods and topk; dense attention takes exact ones";
+  if (params.page_size != 0 && params.page_size < kMinFeaturePage)
+    return "pages of " + number(params.page_size) +
+           " rows; ternary scores read a feature-major copy of K, which needs pages of at least " +
+           number(kMinFeaturePage) + " (128 bytes of a feature)";
+  if (params.page_size == 0 && (ternary.capacity < params.max_context || ternary.capacity % 8 != 0))
+    return "ternary.capacity is " + number(ternary.capacity) +
+           "; expected a multiple of 8 of at least max_context " + number(params.max_context);
+  return "";
+}
+
+// Of the places where results beyond the output go.
+std::string sink_refusal(const DecodeParams& params) {
+  const TraceSink& trace = params.trace;
+  const bool dense = params.method == Method::kDense;
+  if (trace.row && (!trace.count || !trace.lost || trace.capacity == 0))
+    return "a trace needs row, count, lost and a capacity";
+  if (trace.row && dense) return "dense attention draws no rows to trace";
+  if (params.scores.code && !params.scores.exponent) return "score records need code and exponent";
+  if (params.scores.code && dense) return "dense attention stores no scores to record";
+  for (const void* pointer : {static_cast<const void*>(params.scores.code),
+                              params.ternary.draws > 0 ? params.ternary.k_features : nullptr}) {
+    if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0)
+      return "scores.code and ternary.k_features must be aligned to 16 bytes";
+  }
+  if (params.ternary.draws > 0 && !params.ternary.k_features)
+    return "ternary scores need k_features, the feature-major copy of K (kv_append.h)";
+  if (params.ternary.draws > 0 && !params.ternary.sink.mask != !params.ternary.sink.sign)
+    return "a record of ternary draws needs mask and sign";
   return "";
 }
 
@@ -81,6 +118,7 @@ std::string shape_refusal(const DecodeParams& params) {
     return "a group of " + number(params.q_heads / params.kv_heads) +
            " query heads a KV head; expected at most " + number(kMaxGroup);
   if (std::string why = paging_refusal(params); !why.empty()) return why;
+  if (std::string why = ternary_refusal(params); !why.empty()) return why;
   return method_refusal(params);
 }
 
@@ -96,30 +134,43 @@ std::string refusal(const DecodeParams& params) {
     if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0)
       return "q, k and v must be aligned to 16 bytes";
   }
-  const TraceSink& trace = params.trace;
-  if (trace.row && (!trace.count || !trace.lost || trace.capacity == 0))
-    return "a trace needs row, count, lost and a capacity";
-  if (trace.row && params.method == Method::kDense) return "dense attention draws no rows to trace";
+  if (std::string why = sink_refusal(params); !why.empty()) return why;
   if (!params.workspace || reinterpret_cast<std::uintptr_t>(params.workspace) % 256 != 0)
     return "workspace must not be null and be aligned to 256 bytes";
   return "";
 }
 
+namespace {
+
+// Long sequences: blocks of 16 tiles or fewer in several waves, since not every multiprocessor is
+// served equally fast; of those numbers of blocks one that leaves the fewest idle in the last wave.
+std::uint32_t choose_score_splits(const DecodeParams& params, std::uint32_t slots) {
+  const std::uint32_t units = std::max(1U, params.batch * params.kv_heads);
+  const std::uint32_t tiles = max_tiles(params);
+  const std::uint32_t least = std::max({1U, slots / units, tiles / 16});
+  if (units * least <= slots || params.method == Method::kDense) return least;
+  const auto idle = [&](std::uint32_t splits) { return (slots - units * splits % slots) % slots; };
+  std::uint32_t best = least;
+  for (std::uint32_t splits = least; splits <= std::max(least, tiles / 3); ++splits) {
+    // Idle blocks against all: a / b < c / d without division.
+    if (std::uint64_t{idle(splits)} * best < std::uint64_t{idle(best)} * splits) best = splits;
+  }
+  return best;
+}
+
+}  // namespace
+
 Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) {
   // Two blocks of 256 threads fit on a multiprocessor; one wave of them.
   const std::uint32_t slots = std::max(1U, 2 * multiprocessors);
   Splits splits;
-  // Long sequences: blocks of 16 tiles in several waves, since not every multiprocessor is served
-  // equally fast.
   splits.score = params.score_splits;
-  if (splits.score == 0)
-    splits.score = std::max(
-        {1U, slots / std::max(1U, params.batch * params.kv_heads), max_tiles(params) / 16});
+  if (splits.score == 0) splits.score = choose_score_splits(params, slots);
   splits.score = std::min({splits.score, max_tiles(params), kMaxSplits});
-  // Four blocks of the gather fit; one is worth its own start with 16 points or more.
+  // About two blocks of the gather a multiprocessor; one is worth its start with 16 points or more.
   splits.gather = params.gather_splits != 0
                       ? params.gather_splits
-                      : std::clamp(2 * slots / std::max(1U, params.batch * params.q_heads), 1U,
+                      : std::clamp(slots / std::max(1U, params.batch * params.q_heads), 1U,
                                    std::max(1U, std::min(8U, params.budget / 16)));
   return splits;
 }

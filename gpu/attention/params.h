@@ -10,6 +10,7 @@
 #include <string>
 
 #include "models/sampling/selection.h"
+#include "models/sampling/ternary.h"
 
 namespace stoat::gpu {
 
@@ -21,6 +22,8 @@ inline constexpr std::uint32_t kMaxContext = 1U << 20;
 inline constexpr std::uint32_t kMaxGpuBudget = 4096;
 inline constexpr std::uint32_t kMaxBatch = 256;
 inline constexpr std::uint32_t kMaxSplits = 512;  // blocks that share a head
+inline constexpr std::uint32_t kMaxTernaryDraws = 64;
+inline constexpr std::uint32_t kMinFeaturePage = 64;  // rows: 128 bytes of a feature
 
 // What the device found wrong; bits of DecodeParams::status. The outputs of such a head are NaN
 // (not for kTraceOverflow). Dense attention does not look for damaged scores: NaN comes out, no
@@ -39,6 +42,35 @@ struct TraceSink {
   std::uint16_t* count = nullptr;  // [batch, q_heads, capacity]
   std::uint32_t capacity = 0;      // slots a head; budget never overflows
   std::uint32_t* lost = nullptr;   // [1] rows that did not fit, added up by the device
+};
+
+// Score records: the stored scores of every query head of the chosen KV heads, from which any
+// method and budget can be drawn again. tiles = max_tiles(params). Rows past a sequence's end
+// inside its last tile hold 65535; its tiles beyond the last and the heads not chosen stay as they
+// were.
+struct ScoreSink {
+  std::uint16_t* code = nullptr;     // [batch, q_heads, tiles, 256]; null: off
+  std::int32_t* exponent = nullptr;  // [batch, q_heads, tiles] kMaskedTile, or 2^31 - 1: damaged
+  const std::uint8_t* kv_head = nullptr;  // [kv_heads] on the device, not 0: chosen; null: all
+};
+
+// What the ternary draws were, as TernaryGroup of models/sampling holds it; for traces.
+struct TernarySink {
+  std::uint8_t* mask = nullptr;  // [batch, q_heads, draws, head_dim / 8]; null: off
+  std::uint8_t* sign = nullptr;  // [batch, q_heads, head_dim / 8]
+};
+
+// Scores from Bernoulli queries (models/sampling/ternary.h) in place of exact ones. They read a
+// second, feature-major copy of K (kv_append.h writes it), of it only features that a head of the
+// group touches; any sampled method or top-k follows.
+struct TernaryScore {
+  std::uint32_t draws = 0;  // B, 1 to 64; 0: exact scores, and nothing of this struct is used
+  TernaryCoupling coupling = TernaryCoupling::kCoupled;
+  TernaryNormaliser normaliser = TernaryNormaliser::kMax;
+  const void* k_features = nullptr;  // contiguous [batch, kv_heads, head_dim, capacity]
+                                     // paged      [pages, kv_heads, head_dim, page_size]
+  std::uint32_t capacity = 0;        // contiguous: rows, a multiple of 8, >= max_context
+  TernarySink sink;
 };
 
 struct DecodeParams {
@@ -70,16 +102,23 @@ struct DecodeParams {
   // What is computed.
   float sm_scale = 0;  // multiplies q . k; usually 1 / sqrt(head_dim)
   Method method = Method::kDense;
-  std::uint32_t budget = 0;  // S, 1 to 4096; unused by dense
+  std::uint32_t budget = 0;  // S, 1 to 4096 (1: one-hot); rows of top-k; unused by dense
   std::uint64_t seed = 0;
   std::uint32_t layer = 0;                     // below 65536
   const std::uint32_t* sequence_id = nullptr;  // [batch] of the requests; null: the batch slot
+  TernaryScore ternary;
+  // A promise: rows [0, context - 1) of K and V, their page table and the lengths were written
+  // before the kernel that directly precedes this launch in the stream, so the launch may begin to
+  // read them before that kernel has ended.
+  bool kv_is_stable = false;
 
   // Results.
   void* out = nullptr;              // [batch, q_heads, head_dim] elements, or floats
   bool out_is_float = false;        // before the 16-bit cast
-  float* lse = nullptr;             // [batch, q_heads] natural log; null: not wanted
+  float* lse = nullptr;             // [batch, q_heads] natural log; null: not wanted. Of all
+                                    // rows; top-k: of its own
   TraceSink trace;                  // row null: off
+  ScoreSink scores;                 // code null: off
   std::uint32_t* status = nullptr;  // [1] StatusBits, set and never cleared by the kernels
 
   // Scratch memory of workspace_bytes(); prepare_workspace() fills it once before the first launch.

@@ -113,12 +113,14 @@ __device__ inline HeadRuler build_ruler(const Workspace& w, std::size_t first_sl
   return {max_exponent, scan.total};
 }
 
-// a / b, at most 2^32: a guess in double, then exact.
-__device__ __forceinline__ std::uint32_t quotient(std::uint64_t a, std::uint64_t b) {
-  auto q = static_cast<std::uint64_t>(static_cast<double>(a) / static_cast<double>(b));
+// a / b, with 1 / b at hand: a guess in double, which is off by one at most where the quotient is
+// below 2^50, then exact.
+__device__ __forceinline__ std::uint64_t quotient(std::uint64_t a, std::uint64_t b,
+                                                  double inverse) {
+  auto q = static_cast<std::uint64_t>(static_cast<double>(a) * inverse);
   while (q * b > a) --q;
   while (a - q * b >= b) ++q;
-  return static_cast<std::uint32_t>(q);
+  return q;
 }
 
 // Points of the methods that are one ruler for all tiles.
@@ -129,6 +131,7 @@ struct Points {
   std::uint64_t offset;  // systematic
   std::uint32_t budget;
   const std::uint64_t* sorted;  // iid
+  double inverse_total, inverse_budget;
 
   __device__ std::uint64_t point(std::uint32_t s) const {
     if (method == Method::kIid) return sorted[s];
@@ -151,10 +154,12 @@ struct Points {
       return low;
     }
     if (method == Method::kStratified) {
-      const std::uint32_t stratum = quotient(end, total);
+      const auto stratum = static_cast<std::uint32_t>(quotient(end, total, inverse_total));
       return stratum + (stratum < budget && point(stratum) < end ? 1U : 0U);
     }
-    return end > offset ? quotient(end - offset + total - 1, total) : 0;
+    return end > offset ? static_cast<std::uint32_t>(
+                              quotient(end - offset + total - 1, total, inverse_total))
+                        : 0;
   }
 };
 
@@ -240,36 +245,55 @@ __device__ __forceinline__ TileCodes load_tile(const Workspace& w, std::size_t f
 // Where row i's sum lies in a warp's prefix[256]: lanes write rows 8 apart without bank conflicts.
 __device__ __forceinline__ std::uint32_t prefix_slot(std::uint32_t i) { return i % 8 * 32 + i / 8; }
 
-// Exclusive prefix sums of a tile's weights into prefix[256]; returns the tile's weight.
-__device__ inline std::uint64_t tile_prefix(const uint4& packed, const std::uint32_t* lut,
-                                            std::uint32_t* prefix) {
-  const std::uint32_t lane = threadIdx.x % 32;
+// The weights of a tile: eight rows a lane, and the sums before them and of all.
+struct TileWeights {
   std::uint32_t weight[8];
-  std::uint32_t sum = 0;  // at most 8 * 2^24
+  std::uint32_t before;
+  std::uint64_t total;
+
+  __device__ __forceinline__ TileWeights(const uint4& packed, const std::uint32_t* lut) {
+    const std::uint32_t lane = threadIdx.x % 32;
+    std::uint32_t sum = 0;  // at most 8 * 2^24
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const std::uint32_t pair = word(packed, i);
-    weight[2 * i] = weight_of_code(static_cast<std::uint16_t>(pair), lut);
-    weight[2 * i + 1] = weight_of_code(static_cast<std::uint16_t>(pair >> 16), lut);
-    sum += weight[2 * i] + weight[2 * i + 1];
-  }
-  // 256 * 2^24 does not fit 32 bits, but every exclusive sum does.
-  std::uint32_t inclusive = sum;
-  for (std::uint32_t distance = 1; distance < 32; distance *= 2) {
-    const std::uint32_t other = __shfl_up_sync(kAllLanes, inclusive, distance);
-    if (lane >= distance) inclusive += other;
-  }
-  std::uint32_t before = inclusive - sum;
-  const std::uint64_t total = std::uint64_t{before} + sum;
-  __syncwarp();
+    for (int i = 0; i < 4; ++i) {
+      const std::uint32_t pair = word(packed, i);
+      weight[2 * i] = weight_of_code(static_cast<std::uint16_t>(pair), lut);
+      weight[2 * i + 1] = weight_of_code(static_cast<std::uint16_t>(pair >> 16), lut);
+      sum += weight[2 * i] + weight[2 * i + 1];
+    }
+    // 256 * 2^24 does not fit 32 bits, but every exclusive sum does.
+    std::uint32_t inclusive = sum;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    prefix[prefix_slot(8 * lane + static_cast<std::uint32_t>(i))] = before;
-    before += weight[i];
+    for (std::uint32_t distance = 1; distance < 32; distance *= 2) {
+      const std::uint32_t other = __shfl_up_sync(kAllLanes, inclusive, distance);
+      if (lane >= distance) inclusive += other;
+    }
+    before = inclusive - sum;
+    total = __shfl_sync(kAllLanes, std::uint64_t{before} + sum, 31);
   }
-  __syncwarp();
-  return __shfl_sync(kAllLanes, total, 31);
-}
+  // Exclusive sums to prefix[256].
+  __device__ __forceinline__ void store(std::uint32_t* prefix) const {
+    std::uint32_t sum = before;
+    __syncwarp();
+#pragma unroll
+    for (std::uint32_t i = 0; i < 8; ++i) {
+      prefix[prefix_slot(8 * (threadIdx.x % 32) + i)] = sum;
+      sum += weight[i];
+    }
+    __syncwarp();
+  }
+  // The last row with no more than limit before it. All lanes call it with the same limit.
+  __device__ __forceinline__ std::uint32_t row(std::uint32_t limit) const {
+    const int lane = __popc(__ballot_sync(kAllLanes, before <= limit)) - 1;
+    std::uint32_t sum = before, row = 0;
+#pragma unroll
+    for (int i = 0; i < 7; ++i) {
+      sum += weight[i];
+      row += sum <= limit ? 1 : 0;
+    }
+    return 8 * static_cast<std::uint32_t>(lane) + __shfl_sync(kAllLanes, row, lane);
+  }
+};
 
 // The points that a block works on. A run of points on one row belongs to the block that has its
 // first point, so a block also looks at the point before its own, and at its last run's end.
@@ -282,33 +306,46 @@ struct PointRange {
 // + `step`, ... of them. A row owns the points from scale * its boundary on, so the owner is the
 // last row whose boundary is not above the point (a row without weight has the boundary of the next
 // one, or the tile's end). (C << 6) >> k <= r is C <= (((r + 1) << k) - 1) >> 6: one division a
-// point, then a search among 32-bit sums.
+// point, then a search among 32-bit sums; of very few points, by all lanes together in registers.
 __device__ inline void select_tile(SelectShared& shared, const Points& points,
                                    const PointRange& range, const TileCodes& codes,
                                    std::int32_t max_exponent, std::uint32_t start,
                                    std::uint32_t step, std::uint32_t* last_end) {
-  std::uint32_t* prefix = shared.prefix + threadIdx.x / 32 * kTileRows;
-  const std::uint32_t tile = codes.tile;
-  const std::uint64_t weight = tile_prefix(codes.packed, shared.lut, prefix);
+  constexpr std::uint32_t kVeryFew = 6;
+  const std::uint32_t tile = codes.tile, lane = threadIdx.x % 32;
+  const TileWeights weights(codes.packed, shared.lut);
   const std::uint32_t begin = shared.first[tile], end = shared.first[tile + 1];
   const bool flash = points.method == Method::kFlash;
   const std::uint32_t shift = tile_shift(codes.exponent, max_exponent);
   const std::uint64_t scale = flash ? end - begin : points.budget;
+  const double inverse_scale = flash ? 1.0 / static_cast<double>(scale) : points.inverse_budget;
   const std::uint64_t tile_begin = shared.tile_begin[tile];
   const SystematicPoints own =
-      flash ? systematic_points(points.site, weight, tile) : SystematicPoints{};
+      flash ? systematic_points(points.site, weights.total, tile) : SystematicPoints{};
   const std::uint32_t stop = min(end, range.end);
-  for (std::uint32_t s = max(begin, range.first_seen()) + start + threadIdx.x % 32; s < stop;
-       s += step) {
+  // The sum of weights before the owner of point s is at most this.
+  const auto limit_of = [&](std::uint32_t s) {
     // residual / scale: below 2^32 for flash (M), below 2^38 else (T), and then shifted back.
     const std::uint64_t residual =
         flash ? own.point(s - begin) : points.point(s) - scale * tile_begin;
-    std::uint64_t unit =
-        static_cast<std::uint64_t>(static_cast<double>(residual) / static_cast<double>(scale));
-    while (unit * scale > residual) --unit;
-    while (residual - unit * scale >= scale) ++unit;
-    const auto limit =
-        static_cast<std::uint32_t>(flash ? unit : (((unit + 1) << shift) - 1) >> kMassGuardBits);
+    const std::uint64_t unit = quotient(residual, scale, inverse_scale);
+    return static_cast<std::uint32_t>(flash ? unit : (((unit + 1) << shift) - 1) >> kMassGuardBits);
+  };
+  const std::uint32_t seen = max(begin, range.first_seen());
+  if (stop - seen <= kVeryFew && start == 0 && stop != range.end) {
+    const std::uint32_t limits = seen + lane < stop ? limit_of(seen + lane) : 0;
+#pragma unroll 1
+    for (std::uint32_t s = seen; s < stop; ++s) {
+      const std::uint32_t row =
+          weights.row(__shfl_sync(kAllLanes, limits, static_cast<int>(s - seen)));
+      if (lane == 0) shared.row[s] = tile * kTileRows + row;
+    }
+    return;
+  }
+  std::uint32_t* prefix = shared.prefix + threadIdx.x / 32 * kTileRows;
+  weights.store(prefix);
+  for (std::uint32_t s = seen + start + lane; s < stop; s += step) {
+    const std::uint32_t limit = limit_of(s);
     std::uint32_t row = 0;
 #pragma unroll
     for (std::uint32_t bit = kTileRows / 2; bit > 0; bit /= 2) {
@@ -316,13 +353,17 @@ __device__ inline void select_tile(SelectShared& shared, const Points& points,
     }
     shared.row[s] = tile * kTileRows + row;
     if (s + 1 == range.end) {
-      const std::uint64_t boundary = row + 1 < kTileRows ? prefix[prefix_slot(row + 1)] : weight;
+      const std::uint64_t boundary =
+          row + 1 < kTileRows ? prefix[prefix_slot(row + 1)] : weights.total;
       if (!flash) {
         *last_end = points.below(tile_begin + scaled_mass(boundary, shift));
       } else {
-        const std::uint64_t bound = scale * boundary;
+        const std::uint64_t bound = scale * boundary, mass = weights.total;
         *last_end =
-            begin + (bound > own.offset ? quotient(bound - own.offset + weight - 1, weight) : 0);
+            begin + (bound > own.offset
+                         ? static_cast<std::uint32_t>(quotient(bound - own.offset + mass - 1, mass,
+                                                               1.0 / static_cast<double>(mass)))
+                         : 0);
       }
     }
   }

@@ -3,9 +3,10 @@
 //
 // The blocks of a head share its points evenly; counts do not depend on how many they are, and the
 // last block adds their sums in a fixed order.
-#include "gpu/attention/select.cuh"
-
 #include <cstdint>
+
+#include "gpu/attention/gather.cuh"
+#include "gpu/attention/select.cuh"
 
 namespace stoat::gpu {
 namespace {
@@ -56,77 +57,19 @@ __device__ void write_trace(const DecodeParams& p, const SelectShared& shared,
   }
 }
 
-// Sum of weight * V row over the runs. A row is read by head_dim / 8 lanes, 16 bytes each; every
-// thread ends with 8 features. Then over the block, in a fixed order, into sums[head_dim].
-template <class Element, int kHeadDim>
-__device__ void gather(const SelectShared& shared, const RowAddress<Element>& values,
-                       std::uint32_t runs, bool flash, float inverse_total, float* sums) {
-  constexpr std::uint32_t kLanes = kHeadDim / 8, kTeams = kThreads / kLanes, kUnroll = 4;
-  const std::uint32_t team = threadIdx.x / kLanes, piece = threadIdx.x % kLanes;
-  float sum[8] = {};
-  for (std::uint32_t i = team; i < runs; i += kTeams * kUnroll) {
-    uint4 data[kUnroll];
-    float weight[kUnroll];
-#pragma unroll
-    for (std::uint32_t u = 0; u < kUnroll; ++u) {
-      const std::uint32_t run = i + u * kTeams;
-      weight[u] = 0;
-      data[u] = make_uint4(0, 0, 0, 0);
-      if (run < runs) {
-        const std::uint32_t row = shared.row[shared.start[run]];
-        data[u] = __ldg(reinterpret_cast<const uint4*>(values.row(row) + 8 * piece));
-        weight[u] = static_cast<float>(shared.start[run + 1] - shared.start[run]);
-        if (flash) {
-          const std::uint32_t tile = row / kTileRows;
-          const std::uint64_t mass = shared.tile_begin[tile + 1] - shared.tile_begin[tile];
-          weight[u] *= static_cast<float>(mass) * inverse_total /
-                       static_cast<float>(shared.first[tile + 1] - shared.first[tile]);
-        }
-      }
-    }
-#pragma unroll
-    for (std::uint32_t u = 0; u < kUnroll; ++u) {
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        const float2 pair = unpack<Element>(word(data[u], w));
-        sum[2 * w] = fmaf(weight[u], pair.x, sum[2 * w]);
-        sum[2 * w + 1] = fmaf(weight[u], pair.y, sum[2 * w + 1]);
-      }
-    }
+// A run's row and what it weighs before the scale of the head: its count, for flash rescaled by the
+// tile's mass.
+__device__ __forceinline__ WeightedRow weighted_run(const SelectShared& shared, std::uint32_t run,
+                                                    bool flash, float inverse_total) {
+  const std::uint32_t row = shared.row[shared.start[run]];
+  float weight = static_cast<float>(shared.start[run + 1] - shared.start[run]);
+  if (flash) {
+    const std::uint32_t tile = row / kTileRows;
+    const std::uint64_t mass = shared.tile_begin[tile + 1] - shared.tile_begin[tile];
+    weight *= static_cast<float>(mass) * inverse_total /
+              static_cast<float>(shared.first[tile + 1] - shared.first[tile]);
   }
-  __shared__ float team_sum[kWarps][kHeadDim];
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    for (std::uint32_t distance = kLanes; distance < 32; distance *= 2)
-      sum[i] += __shfl_xor_sync(kAllLanes, sum[i], distance);
-    if (threadIdx.x % 32 < kLanes) team_sum[threadIdx.x / 32][8 * piece + i] = sum[i];
-  }
-  __syncthreads();
-  if (threadIdx.x < kHeadDim) {
-    float total = 0;
-    for (int w = 0; w < kWarps; ++w) total += team_sum[w][threadIdx.x];
-    sums[threadIdx.x] = total;
-  }
-  __syncthreads();
-}
-
-// Everything of a head that cannot be computed is NaN, and the status says why.
-template <class Element>
-__device__ void refuse_head(const DecodeParams& p, std::size_t head, std::uint32_t bit) {
-  if (blockIdx.x != 0) return;
-  const float nan = nanf("");
-  for (std::uint32_t d = threadIdx.x; d < p.head_dim; d += kThreads)
-    store_out<Element>(p, head * p.head_dim + d, nan);
-  if (p.trace.row) {
-    for (std::uint32_t s = threadIdx.x; s < min(p.budget, p.trace.capacity); s += kThreads) {
-      p.trace.row[head * p.trace.capacity + s] = 0;
-      p.trace.count[head * p.trace.capacity + s] = 0;
-    }
-  }
-  if (threadIdx.x == 0) {
-    if (p.lse) p.lse[head] = nan;
-    atomicOr(p.status, bit);
-  }
+  return {row, weight};
 }
 
 template <class Element, int kHeadDim, bool kTrace>
@@ -139,14 +82,16 @@ __global__ __launch_bounds__(kThreads,
   SelectShared shared;
   shared.place(reinterpret_cast<std::uint64_t*>(dynamic_shared), p, a.tiles_capacity);
   load_lut(a.workspace, shared.lut);
-  wait_for_previous_kernel();
-  let_next_kernel_start();
   const std::size_t head = blockIdx.y;
   const std::uint32_t sequence = blockIdx.y / p.q_heads, query_head = blockIdx.y % p.q_heads;
+  // The lengths are not written by the score kernel, which has waited for those before it.
   const std::uint32_t context = context_of(p, sequence);
+  wait_for_previous_kernel();
+  let_next_kernel_start();
   if (context == 0) return refuse_head<Element>(p, head, kBadContext);
   const std::uint32_t tiles = (context + kTileRows - 1) / kTileRows;
   const std::size_t first_slot = head * a.tiles_capacity;
+  record_scores(a, head, tiles);
   const HeadRuler ruler = build_ruler(a.workspace, first_slot, tiles, shared);
   if (ruler.total == 0) {
     return refuse_head<Element>(
@@ -154,20 +99,27 @@ __global__ __launch_bounds__(kThreads,
   }
   const DrawSite site{p.seed, p.sequence_id ? p.sequence_id[sequence] : sequence, context - 1,
                       static_cast<std::uint16_t>(p.layer), static_cast<std::uint16_t>(query_head)};
-  const Points points{p.method,    site,
-                      ruler.total, systematic_points(site, ruler.total).offset,
-                      p.budget,    shared.sorted};
+  const Points points{p.method,
+                      site,
+                      ruler.total,
+                      systematic_points(site, ruler.total).offset,
+                      p.budget,
+                      shared.sorted,
+                      1.0 / static_cast<double>(ruler.total),
+                      1.0 / p.budget};
   // The host refuses flash with fewer samples than tiles, so this does not fail.
   if (!find_first_points(shared, points, tiles)) return refuse_head<Element>(p, head, kBadContext);
-  const std::uint32_t splits = a.splits.gather, d = threadIdx.x;
+  const std::uint32_t splits = a.splits.gather;
   const PointRange range{p.budget * blockIdx.x / splits, p.budget * (blockIdx.x + 1) / splits};
   select_points(a, shared, points, range, first_slot, tiles, ruler.max_exponent, &last_end);
   const std::uint32_t runs = find_runs(shared, range, last_end);
   if constexpr (kTrace) write_trace(p, shared, range, runs, head);
   const RowAddress<Element> values(a, p.v, sequence, query_head / (p.q_heads / p.kv_heads));
   const bool flash = p.method == Method::kFlash;
-  gather<Element, kHeadDim>(shared, values, runs, flash, 1.0F / static_cast<float>(ruler.total),
-                            sums);
+  const float inverse_total = 1.0F / static_cast<float>(ruler.total);
+  gather<Element, kHeadDim>(
+      values, runs,
+      [&](std::uint32_t run) { return weighted_run(shared, run, flash, inverse_total); }, sums);
   const float scale = flash ? 1.0F : 1.0F / static_cast<float>(p.budget);
   if (p.lse && blockIdx.x == 0 && threadIdx.x == 0) {
     // Z counts 2^(x - e_max) in units of 2^-30.
@@ -175,17 +127,7 @@ __global__ __launch_bounds__(kThreads,
                    static_cast<float>(ruler.max_exponent)) /
                   kLog2E;
   }
-  if (splits == 1) {
-    if (d < kHeadDim) store_out<Element>(p, head * kHeadDim + d, sums[d] * scale);
-    return;
-  }
-  float* partial = a.workspace.partial + head * splits * kHeadDim;
-  if (d < kHeadDim) partial[blockIdx.x * kHeadDim + d] = sums[d];
-  if (!last_block(a.workspace.counter + head, splits) || d >= kHeadDim) return;
-  float total = 0;
-  for (std::uint32_t split = 0; split < splits; ++split)
-    total += __ldcg(partial + split * kHeadDim + d);
-  store_out<Element>(p, head * kHeadDim + d, total * scale);
+  store_head<Element, kHeadDim>(a, head, sums, scale);
 }
 
 template <class Element, int kHeadDim>

@@ -3,7 +3,6 @@
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <cstdint>
 
 #include "gpu/bench/measure.h"
@@ -15,29 +14,46 @@ namespace {
 using NvmlDevice = void*;
 constexpr int kSmClock = 1, kMemoryClock = 2;  // nvmlClockType_t
 
+struct Nvml {
+  std::string driver;
+  NvmlDevice device = nullptr;
+  int (*clock)(NvmlDevice, int, unsigned*) = nullptr;
+
+  std::uint32_t mhz(int type) const {
+    unsigned value = 0;
+    return clock && device && clock(device, type, &value) == 0 ? value : 0;
+  }
+};
+
 template <class Function>
 Function* symbol(void* library, const char* name) {
   return reinterpret_cast<Function*>(dlsym(library, name));
 }
 
-void ask_nvml(Machine& machine) {
+Nvml open_nvml() {
+  Nvml nvml;
   void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
-  if (!library) return;
+  if (!library) return nvml;
   auto* init = symbol<int()>(library, "nvmlInit_v2");
   auto* driver = symbol<int(char*, unsigned)>(library, "nvmlSystemGetDriverVersion");
   auto* device_of = symbol<int(unsigned, NvmlDevice*)>(library, "nvmlDeviceGetHandleByIndex_v2");
   auto* clock = symbol<int(NvmlDevice, int, unsigned*)>(library, "nvmlDeviceGetClockInfo");
-  if (!init || !driver || !device_of || !clock || init() != 0) return;
+  if (!init || !driver || !device_of || !clock || init() != 0) return nvml;
   char text[96] = {};
-  if (driver(text, sizeof(text)) == 0) machine.driver = text;
-  NvmlDevice device = nullptr;
-  if (device_of(0, &device) != 0) return;
-  unsigned mhz = 0;
-  if (clock(device, kSmClock, &mhz) == 0) machine.sm_clock_mhz = mhz;
-  if (clock(device, kMemoryClock, &mhz) == 0) machine.memory_clock_mhz = mhz;
+  if (driver(text, sizeof(text)) == 0) nvml.driver = text;
+  if (device_of(0, &nvml.device) != 0) return nvml;
+  nvml.clock = clock;
+  return nvml;
+}
+
+const Nvml& nvml() {
+  static const Nvml opened = open_nvml();
+  return opened;
 }
 
 }  // namespace
+
+std::uint32_t sm_clock_mhz() { return nvml().mhz(kSmClock); }
 
 Machine this_machine() {
   Machine machine;
@@ -50,14 +66,10 @@ Machine this_machine() {
     machine.gpu = properties.name;
     machine.multiprocessors = static_cast<std::uint32_t>(properties.multiProcessorCount);
   }
-  ask_nvml(machine);
+  machine.driver = nvml().driver;
+  machine.sm_clock_mhz = nvml().mhz(kSmClock);
+  machine.memory_clock_mhz = nvml().mhz(kMemoryClock);
   return machine;
-}
-
-double quantile(std::vector<double> samples, double p) {
-  if (samples.empty()) return 0;
-  std::sort(samples.begin(), samples.end());
-  return samples[static_cast<std::size_t>(p * static_cast<double>(samples.size() - 1))];
 }
 
 }  // namespace stoat::gpu

@@ -1,14 +1,15 @@
 #include "gpu/bench/measure.h"
 
-#include <cuda_bf16.h>
+#include <cuda_profiler_api.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <set>
 
 #include "gpu/attention/decode_launch.h"
-#include "models/error.h"
-#include "models/sampling/philox.h"
+#include "gpu/bench/fill.cuh"
 
 namespace stoat::gpu {
 
@@ -16,12 +17,7 @@ namespace {
 
 constexpr std::uint64_t kRotatedBytes = std::uint64_t{640} << 20;
 constexpr std::uint32_t kWarmUps = 3;
-
-void check(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  throw resource_error({"CUDA"}, std::string(what) + ": " + cudaGetErrorString(status),
-                       "a working device with enough free memory");
-}
+constexpr std::uint32_t kTracedBudget = 2048;  // the largest of a traced item
 
 std::uint32_t pairs_of(const BenchShape& shape) {
   const std::uint64_t pair = 2 * shape.key_bytes();
@@ -29,27 +25,17 @@ std::uint32_t pairs_of(const BenchShape& shape) {
       std::clamp<std::uint64_t>((kRotatedBytes + pair - 1) / pair, 2, 64));
 }
 
-// Normal numbers as bf16 (Box-Muller of Philox words). data: [n], n even.
-__global__ void fill_normal(__nv_bfloat16* data, std::uint64_t n, float spread, std::uint32_t key) {
-  const std::uint64_t stride = std::uint64_t{gridDim.x} * blockDim.x;
-  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n / 2;
-       i += stride) {
-    const PhiloxBlock block = philox4x32_10(
-        {{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), 0, 0}}, key, 1);
-    const float u = (static_cast<float>(block.word[0] >> 8) + 1) / 16777216.0F;
-    const float angle = static_cast<float>(block.word[1]) * (6.2831853F / 4294967296.0F);
-    const float radius = spread * sqrtf(-2 * logf(u));
-    data[2 * i] = __float2bfloat16(radius * cosf(angle));
-    data[2 * i + 1] = __float2bfloat16(radius * sinf(angle));
-  }
-}
-
 // Reads n 16-byte words of a and, unless null, of b. The sum is stored only if it is a number that
-// does not occur, so that the loads stay.
+// does not occur, so that the loads stay. Overlapped, the next launch may start at once, and this
+// one waits for the one before it only when it has read everything.
+template <bool kOverlapped>
 __global__ __launch_bounds__(512, 2) void read_floor(const uint4* a, const uint4* b,
                                                      std::uint64_t n, std::uint32_t* sink) {
   constexpr int kUnroll = 8;
   std::uint32_t sum = 0;
+#if __CUDA_ARCH__ >= 900
+  if constexpr (kOverlapped) cudaTriggerProgrammaticLaunchCompletion();
+#endif
   const std::uint64_t stride = std::uint64_t{gridDim.x} * blockDim.x;
   for (const uint4* data : {a, b}) {
     if (!data) continue;
@@ -63,32 +49,14 @@ __global__ __launch_bounds__(512, 2) void read_floor(const uint4* a, const uint4
       for (int u = 0; u < kUnroll; ++u) sum ^= value[u].x ^ value[u].y ^ value[u].z ^ value[u].w;
     }
   }
+#if __CUDA_ARCH__ >= 900
+  if constexpr (kOverlapped) cudaGridDependencySynchronize();
+#endif
   if (sum == 0x9e3779b9U) *sink = sum;
 }
 
-// Frees what it owns.
-class Block {
- public:
-  void allocate(std::size_t bytes) {
-    cudaFree(data_);
-    data_ = nullptr;
-    check(cudaMalloc(&data_, std::max<std::size_t>(bytes, 256)), "cudaMalloc");
-    size_ = bytes;
-  }
-  Block() = default;
-  ~Block() { cudaFree(data_); }
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-  std::size_t size() const { return size_; }
-
- private:
-  void* data_ = nullptr;
-  std::size_t size_ = 0;
-};
+// Stands between two items in a profile.
+__global__ void bench_mark() {}
 
 }  // namespace
 
@@ -103,34 +71,21 @@ struct Bench::Memory {
     if (stream) cudaStreamDestroy(stream);
   }
   DecodeParams params(const BenchShape& shape, const BenchItem& item, std::uint32_t pair);
+  void prepare(const BenchShape& shape, const BenchItem& item);
+  void queue_floor(const DecodeParams& p, const BenchShape& shape, const BenchItem& item);
   void queue_step(const BenchShape& shape, const BenchItem& item, std::uint32_t step);
+  void check_status();
 };
-
-std::string BenchItem::name() const {
-  switch (kind) {
-    case BenchKind::kReadK:
-      return "read K";
-    case BenchKind::kReadKv:
-      return "read K and V";
-    case BenchKind::kScore:
-      return "score pass";
-    case BenchKind::kDecode:
-      break;
-  }
-  std::string text(method_name(method));
-  if (method != Method::kDense) text += " S=" + std::to_string(budget);
-  if (trace) text += " traced";
-  return text;
-}
 
 Bench::Bench(const std::vector<BenchShape>& shapes, float spread)
     : memory_(std::make_unique<Memory>()) {
-  std::uint64_t key_bytes = 0, query_elements = 0, heads = 0;
+  std::uint64_t key_bytes = 0, query_elements = 0, traced_heads = 0;
   for (const BenchShape& shape : shapes) {
     key_bytes = std::max(key_bytes, pairs_of(shape) * shape.key_bytes());
     const std::uint64_t q = std::uint64_t{shape.batch} * shape.q_heads * shape.head_dim;
     query_elements = std::max(query_elements, q * pairs_of(shape));
-    heads = std::max(heads, std::uint64_t{shape.batch} * shape.q_heads);
+    traced_heads =
+        std::max(traced_heads, std::uint64_t{shape.batch} * shape.q_heads * pairs_of(shape));
   }
   Memory& m = *memory_;
   check(cudaStreamCreate(&m.stream), "cudaStreamCreate");
@@ -143,17 +98,13 @@ Bench::Bench(const std::vector<BenchShape>& shapes, float spread)
   m.context.allocate(kMaxBatch * sizeof(std::uint32_t));
   m.status.allocate(sizeof(std::uint32_t));
   m.lost.allocate(sizeof(std::uint32_t));
-  m.trace_row.allocate(heads * kMaxGpuBudget * sizeof(std::uint32_t));
-  m.trace_count.allocate(heads * kMaxGpuBudget * sizeof(std::uint16_t));
+  m.trace_row.allocate(traced_heads * kTracedBudget * sizeof(std::uint32_t));
+  m.trace_count.allocate(traced_heads * kTracedBudget * sizeof(std::uint16_t));
   check(cudaMemset(m.status.as<void>(), 0, sizeof(std::uint32_t)), "cudaMemset");
   check(cudaMemset(m.lost.as<void>(), 0, sizeof(std::uint32_t)), "cudaMemset");
-  const auto fill = [&](const Block& block, float s, std::uint32_t key) {
-    fill_normal<<<2048, 256, 0, m.stream>>>(block.as<__nv_bfloat16>(), block.size() / 2, s, key);
-    check(cudaGetLastError(), "fill_normal");
-  };
-  fill(m.k, 1, 1);
-  fill(m.v, 1, 2);
-  fill(m.q, spread, 3);
+  fill(m.k, 1, 1, m.stream);
+  fill(m.v, 1, 2, m.stream);
+  fill(m.q, spread, 3, m.stream);
   check(cudaStreamSynchronize(m.stream), "fill_normal");
 }
 
@@ -173,44 +124,80 @@ DecodeParams Bench::Memory::params(const BenchShape& shape, const BenchItem& ite
   p.v = v.as<std::byte>() + pair * shape.key_bytes();
   p.kv_layout = shape.hnd ? KvLayout::kHnd : KvLayout::kNhd;
   p.score_splits = shape.score_splits;
+  p.gather_splits = shape.gather_splits;
   p.context_len = context.as<std::uint32_t>();
   p.sm_scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   p.method = item.method;
   p.budget = item.budget;
   p.seed = 20261122;
+  p.kv_is_stable = !item.waits;  // nothing here writes to K and V
+  p.ternary.draws = item.ternary_draws;
+  if (item.ternary_draws > 0) {
+    // Any normal numbers will do for a feature-major copy: the memory of K, read in that order.
+    p.ternary.k_features = p.k;
+    p.ternary.capacity = shape.context;
+  }
   p.layer = pair;
   p.out = out.as<std::byte>() + pair * query_bytes;
   p.status = status.as<std::uint32_t>();
-  if (item.trace)
-    p.trace = TraceSink{trace_row.as<std::uint32_t>(), trace_count.as<std::uint16_t>(), item.budget,
-                        lost.as<std::uint32_t>()};
+  if (item.trace) {
+    const std::size_t first = std::size_t{pair} * shape.batch * shape.q_heads * item.budget;
+    p.trace =
+        TraceSink{trace_row.as<std::uint32_t>() + first, trace_count.as<std::uint16_t>() + first,
+                  item.budget, lost.as<std::uint32_t>()};
+  }
   p.workspace = workspace.as<void>();
   p.workspace_size = workspace.size();
   return p;
+}
+
+// Lengths, workspace: before the first step of an item.
+void Bench::Memory::prepare(const BenchShape& shape, const BenchItem& item) {
+  const std::vector<std::uint32_t> lengths(shape.batch, shape.context);
+  check(cudaMemcpy(context.as<void>(), lengths.data(), lengths.size() * sizeof(std::uint32_t),
+                   cudaMemcpyHostToDevice),
+        "cudaMemcpy");
+  if (item.is_floor()) return;
+  workspace.allocate(workspace_bytes(params(shape, item, 0), device_multiprocessors()));
+  prepare_workspace(params(shape, item, 0), stream);
+}
+
+void Bench::Memory::queue_floor(const DecodeParams& p, const BenchShape& shape,
+                                const BenchItem& item) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(2 * device_multiprocessors());
+  config.blockDim = dim3(512);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = item.overlapped ? 1 : 0;
+  const auto* k_words = static_cast<const uint4*>(p.k);
+  const auto* v_words = item.kind == BenchKind::kReadKv ? static_cast<const uint4*>(p.v) : nullptr;
+  const auto kernel = item.overlapped ? read_floor<true> : read_floor<false>;
+  check(cudaLaunchKernelEx(&config, kernel, k_words, v_words, shape.key_bytes() / 16,
+                           status.as<std::uint32_t>()),
+        "read_floor");
 }
 
 void Bench::Memory::queue_step(const BenchShape& shape, const BenchItem& item, std::uint32_t step) {
   const DecodeParams p = params(shape, item, step % pairs_of(shape));
   if (item.kind == BenchKind::kDecode) return launch_decode(p, stream);
   if (item.kind == BenchKind::kScore) return launch_score(p, stream);
-  read_floor<<<2 * device_multiprocessors(), 512, 0, stream>>>(
-      static_cast<const uint4*>(p.k),
-      item.kind == BenchKind::kReadKv ? static_cast<const uint4*>(p.v) : nullptr,
-      shape.key_bytes() / 16, status.as<std::uint32_t>());
-  check(cudaGetLastError(), "read_floor");
+  queue_floor(p, shape, item);
+}
+
+// Throws when a head was refused on the device.
+void Bench::Memory::check_status() {
+  std::uint32_t bits = 0;
+  check(cudaMemcpy(&bits, status.as<void>(), sizeof(bits), cudaMemcpyDeviceToHost), "cudaMemcpy");
+  STOAT_ENSURE(bits == 0, "no head was refused on the device");
 }
 
 Timing Bench::measure(const BenchShape& shape, const BenchItem& item, std::uint32_t replays) {
   Memory& m = *memory_;
-  const std::vector<std::uint32_t> lengths(shape.batch, shape.context);
-  check(cudaMemcpy(m.context.as<void>(), lengths.data(), lengths.size() * sizeof(std::uint32_t),
-                   cudaMemcpyHostToDevice),
-        "cudaMemcpy");
-  const bool ours = item.kind == BenchKind::kDecode || item.kind == BenchKind::kScore;
-  if (ours) {
-    m.workspace.allocate(workspace_bytes(m.params(shape, item, 0), device_multiprocessors()));
-    prepare_workspace(m.params(shape, item, 0), m.stream);
-  }
+  m.prepare(shape, item);
   Timing timing;
   timing.steps = std::max(4U, pairs_of(shape));
   timing.rotated_bytes = pairs_of(shape) * 2 * shape.key_bytes();
@@ -230,13 +217,85 @@ Timing Bench::measure(const BenchShape& shape, const BenchItem& item, std::uint3
     if (i >= kWarmUps)
       timing.microseconds.push_back(1000.0 * static_cast<double>(milliseconds) / timing.steps);
   }
+  timing.sm_clock_mhz = sm_clock_mhz();
   cudaGraphExecDestroy(exec);
   cudaGraphDestroy(graph);
-  std::uint32_t status = 0;
-  check(cudaMemcpy(&status, m.status.as<void>(), sizeof(status), cudaMemcpyDeviceToHost),
-        "cudaMemcpy");
-  STOAT_ENSURE(!ours || status == 0, "no head was refused on the device");
+  if (!item.is_floor()) m.check_status();
   return timing;
+}
+
+std::uint64_t Bench::distinct_rows(const BenchShape& shape, const BenchItem& item) {
+  Memory& m = *memory_;
+  BenchItem traced = item;
+  traced.trace = true;
+  STOAT_ENSURE(item.budget > 0 && item.budget <= kTracedBudget, "the trace has room");
+  m.prepare(shape, traced);
+  m.queue_step(shape, traced, 0);
+  check(cudaStreamSynchronize(m.stream), traced.name().c_str());
+  m.check_status();
+  const std::size_t heads = std::size_t{shape.batch} * shape.q_heads, slots = heads * item.budget;
+  std::vector<std::uint32_t> row(slots);
+  std::vector<std::uint16_t> count(slots);
+  check(cudaMemcpy(row.data(), m.trace_row.as<void>(), slots * sizeof(row[0]),
+                   cudaMemcpyDeviceToHost),
+        "cudaMemcpy");
+  check(cudaMemcpy(count.data(), m.trace_count.as<void>(), slots * sizeof(count[0]),
+                   cudaMemcpyDeviceToHost),
+        "cudaMemcpy");
+  const std::size_t slots_a_group = std::size_t{shape.q_heads / shape.kv_heads} * item.budget;
+  std::uint64_t distinct = 0;
+  for (std::size_t first = 0; first < slots; first += slots_a_group) {
+    std::set<std::uint32_t> rows;
+    for (std::size_t s = first; s < first + slots_a_group; ++s) {
+      if (count[s] > 0) rows.insert(row[s]);
+    }
+    distinct += rows.size();
+  }
+  return distinct;
+}
+
+double Bench::touched_fraction(const BenchShape& shape, const BenchItem& item) {
+  Memory& m = *memory_;
+  m.prepare(shape, item);
+  DecodeParams p = m.params(shape, item, 0);
+  const std::size_t bytes = shape.head_dim / 8;
+  const std::size_t heads = std::size_t{shape.batch} * shape.q_heads;
+  Block mask, sign;
+  mask.allocate(heads * item.ternary_draws * bytes);
+  sign.allocate(heads * bytes);
+  p.ternary.sink = TernarySink{mask.as<std::uint8_t>(), sign.as<std::uint8_t>()};
+  launch_score(p, m.stream);
+  check(cudaStreamSynchronize(m.stream), item.name().c_str());
+  std::vector<std::uint8_t> masks(mask.size());
+  check(cudaMemcpy(masks.data(), mask.as<void>(), mask.size(), cudaMemcpyDeviceToHost),
+        "cudaMemcpy");
+  const std::size_t masks_a_group = heads / shape.batch / shape.kv_heads * item.ternary_draws;
+  std::uint64_t touched = 0, features = 0;
+  for (std::size_t first = 0; first < masks.size(); first += masks_a_group * bytes) {
+    for (std::size_t byte = 0; byte < bytes; ++byte) {
+      std::uint8_t any = 0;
+      for (std::size_t i = 0; i < masks_a_group; ++i)
+        any = static_cast<std::uint8_t>(any | masks[first + i * bytes + byte]);
+      touched += static_cast<std::uint64_t>(std::popcount(any));
+      features += 8;
+    }
+  }
+  return static_cast<double>(touched) / static_cast<double>(features);
+}
+
+void Bench::profiled_step(const BenchShape& shape, const BenchItem& item, std::uint32_t index) {
+  Memory& m = *memory_;
+  m.prepare(shape, item);
+  // Other K and V first, so that these are in no cache, and the workspace is.
+  for (std::uint32_t step = pairs_of(shape); step-- > 1;) m.queue_step(shape, item, step);
+  check(cudaStreamSynchronize(m.stream), item.name().c_str());
+  check(cudaProfilerStart(), "cudaProfilerStart");
+  bench_mark<<<index + 1, 32, 0, m.stream>>>();
+  check(cudaGetLastError(), "bench_mark");
+  m.queue_step(shape, item, 0);
+  check(cudaStreamSynchronize(m.stream), item.name().c_str());
+  check(cudaProfilerStop(), "cudaProfilerStop");
+  if (!item.is_floor()) m.check_status();
 }
 
 }  // namespace stoat::gpu

@@ -41,6 +41,13 @@ constexpr CyclesRow kCycles[] = {
     {"rtw", &DramStandard::rtw},
     {"refresh_interval", &DramStandard::refresh_interval},
     {"refresh_cycles", &DramStandard::refresh_cycles},
+    {"ccd_write_long", &DramStandard::ccd_write_long},
+    {"ppd", &DramStandard::ppd},
+    {"refresh_bank_cycles", &DramStandard::refresh_bank_cycles},
+    {"refresh_bank_spacing", &DramStandard::refresh_bank_spacing},
+    {"refresh_bank_activate", &DramStandard::refresh_bank_activate},
+    {"power_down_exit", &DramStandard::power_down_exit},
+    {"power_down_min", &DramStandard::power_down_min},
 };
 
 constexpr CyclesRow kNumbers[] = {
@@ -50,11 +57,15 @@ constexpr CyclesRow kNumbers[] = {
     {"bank_groups", &DramStandard::bank_groups},
     {"banks_per_group", &DramStandard::banks_per_group},
     {"rows_per_bank", &DramStandard::rows_per_bank},
+    {"command_buses", &DramStandard::command_buses},
+    {"refresh_bank_set", &DramStandard::refresh_bank_set},
+    {"masked_write", &DramStandard::masked_write},
 };
 
 constexpr CyclesRow kHalfCycles[] = {
     {"activate_bus_cycles", &DramStandard::activate_bus_cycles},
     {"precharge_bus_cycles", &DramStandard::precharge_bus_cycles},
+    {"column_bus_cycles", &DramStandard::column_bus_cycles},
 };
 
 std::uint32_t small_integer(const NamedValues& values, const std::string& name,
@@ -114,60 +125,110 @@ std::uint64_t DramStandard::stack_peak_bytes_per_second() const {
   return peak_bytes_per_second() * pseudo_channels_total();
 }
 
-void check_dram_standard(const DramStandard& s, const std::string& place) {
-  const auto rule = [&](bool holds, const std::string& broken, const std::string& expected) {
-    if (!holds) throw usage_error({place}, broken, expected, "correct the table");
-  };
-  const auto text = [](std::uint64_t value) { return std::to_string(value); };
-  const auto power = [&](const char* name, std::uint64_t value) {
-    rule(std::has_single_bit(value), std::string(name) + " = " + text(value),
+namespace {
+
+// Collects what every rule needs: where the table stands and how to say what is broken.
+class Rules {
+ public:
+  explicit Rules(const std::string& place) : place_(place) {}
+  void rule(bool holds, const std::string& broken, const std::string& expected) const {
+    if (!holds) throw usage_error({place_}, broken, expected, "correct the table");
+  }
+  void power(const char* name, std::uint64_t value) const {
+    rule(std::has_single_bit(value), std::string(name) + " = " + std::to_string(value),
          "a power of two, at least 1 (fields of an address)");
-  };
-  rule(s.command_clock.count() > 0, "command_clock = 0", "more than 0 Hz");
-  rule(s.command_clock.count() <= 100'000'000'000, "command_clock above 100 GHz",
-       "a memory's command clock");
-  rule(s.channels > 0, "channels = 0", "at least 1");
-  rule(s.pseudo_channels > 0, "pseudo_channels = 0", "at least 1");
-  power("stack_ids", s.stack_ids);
-  power("bank_groups", s.bank_groups);
-  power("banks_per_group", s.banks_per_group);
-  power("rows_per_bank", s.rows_per_bank);
-  power("row_size", s.row_size.count());
-  power("access_size", s.access_size.count());
-  rule(s.row_size >= s.access_size && s.row_size.count() % s.access_size.count() == 0,
-       "row_size " + text(s.row_size.count()) + " B, access_size " + text(s.access_size.count()) +
-           " B",
-       "row size a multiple of the burst");
-  rule(s.burst_cycles > 0, "burst_cycles = 0", "at least 1");
-  rule(s.rc >= s.ras + s.rp,
-       "tRC " + text(s.rc) + " < tRAS " + text(s.ras) + " + tRP " + text(s.rp),
-       "tRC >= tRAS + tRP");
-  rule(s.ras >= s.rcd_read, "tRAS " + text(s.ras) + " < tRCD " + text(s.rcd_read), "tRAS >= tRCD");
-  rule(s.rrd_short > 0, "tRRD_S = 0", "at least 1");
-  rule(s.rrd_long >= s.rrd_short, "tRRD_L " + text(s.rrd_long) + " < tRRD_S " + text(s.rrd_short),
-       "tRRD_L >= tRRD_S");
-  rule(s.faw >= s.rrd_short, "tFAW " + text(s.faw) + " < tRRD_S " + text(s.rrd_short),
-       "tFAW >= tRRD_S");
-  rule(s.ccd_short >= s.burst_cycles,
-       "tCCD_S " + text(s.ccd_short) + " < burst of " + text(s.burst_cycles),
-       "tCCD_S >= burst_cycles (the data bus holds one burst)");
-  rule(s.ccd_long >= s.ccd_short, "tCCD_L " + text(s.ccd_long) + " < tCCD_S " + text(s.ccd_short),
-       "tCCD_L >= tCCD_S");
-  rule(s.ccd_stack >= s.ccd_short, "tCCD_R " + text(s.ccd_stack) + " < tCCD_S " + text(s.ccd_short),
-       "tCCD_R >= tCCD_S");
-  rule(s.wtr_long >= s.wtr_short, "tWTR_L " + text(s.wtr_long) + " < tWTR_S " + text(s.wtr_short),
-       "tWTR_L >= tWTR_S");
-  rule(s.rtw + s.write_latency >= s.read_latency + s.burst_cycles,
-       "tRTW " + text(s.rtw) + " lets write data meet read data", "tRTW >= RL + burst - WL");
-  rule((s.refresh_interval == 0) == (s.refresh_cycles == 0),
-       "tREFI " + text(s.refresh_interval) + ", tRFC " + text(s.refresh_cycles),
-       "both 0 (no refresh) or both given");
-  rule(s.refresh_interval == 0 || s.refresh_interval > s.refresh_cycles + s.rc,
-       "tREFI " + text(s.refresh_interval) + " <= tRFC " + text(s.refresh_cycles) + " + tRC",
-       "time left between refreshes");
-  rule(s.activate_bus_cycles > 0, "activate_bus_cycles = 0", "at least half a cycle");
-  rule(s.activate_bus_cycles <= 2 * s.rrd_short, "ACT longer than tRRD_S", "ACT <= tRRD_S");
-  rule(s.precharge_bus_cycles <= 2 * s.rp, "PRE longer than tRP", "PRE <= tRP");
+  }
+  // a >= b, both by the name of their parameter.
+  void at_least(const char* name_a, std::uint64_t a, const char* name_b, std::uint64_t b) const {
+    rule(a >= b,
+         std::string(name_a) + " " + std::to_string(a) + " < " + name_b + " " + std::to_string(b),
+         std::string(name_a) + " >= " + name_b);
+  }
+
+ private:
+  const std::string& place_;
+};
+
+std::string text(std::uint64_t value) { return std::to_string(value); }
+
+void check_organisation(const DramStandard& s, const Rules& rules) {
+  rules.rule(s.command_clock.count() > 0, "command_clock = 0", "more than 0 Hz");
+  rules.rule(s.command_clock.count() <= 100'000'000'000, "command_clock above 100 GHz",
+             "a memory's command clock");
+  rules.rule(s.channels > 0, "channels = 0", "at least 1");
+  rules.rule(s.pseudo_channels > 0, "pseudo_channels = 0", "at least 1");
+  rules.power("stack_ids", s.stack_ids);
+  rules.power("bank_groups", s.bank_groups);
+  rules.power("banks_per_group", s.banks_per_group);
+  rules.power("rows_per_bank", s.rows_per_bank);
+  rules.power("row_size", s.row_size.count());
+  rules.power("access_size", s.access_size.count());
+  rules.rule(std::uint64_t{s.stack_ids} * s.bank_groups * s.banks_per_group <= 64,
+             text(std::uint64_t{s.stack_ids} * s.bank_groups * s.banks_per_group) +
+                 " banks in a pseudo-channel",
+             "at most 64");
+  rules.rule(s.row_size >= s.access_size && s.row_size.count() % s.access_size.count() == 0,
+             "row_size " + text(s.row_size.count()) + " B, access_size " +
+                 text(s.access_size.count()) + " B",
+             "row size a multiple of the burst");
+  rules.rule(s.command_buses == 1 || s.command_buses == 2,
+             "command_buses = " + text(s.command_buses), "1 (one for all) or 2 (rows, columns)");
+  rules.rule(s.masked_write <= 1, "masked_write = " + text(s.masked_write), "0 or 1");
+  rules.rule(s.refresh_bank_set > 0 && s.banks() % s.refresh_bank_set == 0,
+             "refresh_bank_set = " + text(s.refresh_bank_set) + " of " + text(s.banks()) + " banks",
+             "a divisor of the banks");
+}
+
+void check_commands(const DramStandard& s, const Rules& rules) {
+  rules.rule(s.burst_cycles > 0, "burst_cycles = 0", "at least 1");
+  rules.rule(s.rc >= s.ras + s.rp,
+             "tRC " + text(s.rc) + " < tRAS " + text(s.ras) + " + tRP " + text(s.rp),
+             "tRC >= tRAS + tRP");
+  rules.at_least("tRAS", s.ras, "tRCD", s.rcd_read);
+  rules.at_least("tRAS", s.ras, "tRCDWR", s.rcd_write);
+  rules.rule(s.rrd_short > 0, "tRRD_S = 0", "at least 1");
+  rules.at_least("tRRD_L", s.rrd_long, "tRRD_S", s.rrd_short);
+  rules.at_least("tFAW", s.faw, "tRRD_S", s.rrd_short);
+  rules.rule(s.ccd_short >= s.burst_cycles,
+             "tCCD_S " + text(s.ccd_short) + " < burst of " + text(s.burst_cycles),
+             "tCCD_S >= burst_cycles (the data bus holds one burst)");
+  rules.at_least("tCCD_L", s.ccd_long, "tCCD_S", s.ccd_short);
+  rules.at_least("tCCD_R", s.ccd_stack, "tCCD_S", s.ccd_short);
+  rules.at_least("tCCD_L_WR", s.ccd_write_long, "tCCD_L", s.ccd_long);
+  rules.at_least("tWTR_L", s.wtr_long, "tWTR_S", s.wtr_short);
+  rules.rule(s.rtw + s.write_latency >= s.read_latency + s.burst_cycles,
+             "tRTW " + text(s.rtw) + " lets write data meet read data", "tRTW >= RL + burst - WL");
+  rules.rule(s.activate_bus_cycles > 0, "activate_bus_cycles = 0", "at least half a cycle");
+  rules.rule(s.activate_bus_cycles <= 2 * s.rrd_short, "ACT longer than tRRD_S", "ACT <= tRRD_S");
+  rules.rule(s.precharge_bus_cycles <= 2 * s.rp, "PRE longer than tRP", "PRE <= tRP");
+  rules.rule(s.column_bus_cycles > 0, "column_bus_cycles = 0", "at least half a cycle");
+  rules.rule(s.column_bus_cycles <= 2 * s.ccd_short, "RD longer than tCCD_S", "RD <= tCCD_S");
+}
+
+void check_refresh(const DramStandard& s, const Rules& rules) {
+  rules.rule((s.refresh_interval == 0) == (s.refresh_cycles == 0),
+             "tREFI " + text(s.refresh_interval) + ", tRFC " + text(s.refresh_cycles),
+             "both 0 (no refresh) or both given");
+  if (s.refresh_interval == 0) return;
+  rules.rule(s.refresh_interval > s.refresh_cycles + s.rc,
+             "tREFI " + text(s.refresh_interval) + " <= tRFC " + text(s.refresh_cycles) + " + tRC",
+             "time left between refreshes");
+  if (s.refresh_bank_cycles == 0) return;  // no per-bank refresh
+  rules.at_least("tRFC", s.refresh_cycles, "tRFCpb", s.refresh_bank_cycles);
+  rules.rule(s.refresh_bank_interval() > s.refresh_bank_spacing,
+             "tREFI / " + text(s.refresh_bank_sets()) + " = " + text(s.refresh_bank_interval()) +
+                 " <= spacing " + text(s.refresh_bank_spacing) + " of per-bank refreshes",
+             "a per-bank refresh in time for the next");
+  rules.at_least("tRFCpb", s.refresh_bank_cycles, "refresh_bank_activate", s.refresh_bank_activate);
+}
+
+}  // namespace
+
+void check_dram_standard(const DramStandard& s, const std::string& place) {
+  const Rules rules(place);
+  check_organisation(s, rules);
+  check_commands(s, rules);
+  check_refresh(s, rules);
 }
 
 DramStandard read_dram_standard(const std::string& name_or_path) {

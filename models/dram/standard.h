@@ -33,8 +33,18 @@ struct DramStandard {
   std::uint32_t ccd_short = 0, ccd_long = 0, ccd_stack = 0;  // ccd_stack: between stack IDs
   std::uint32_t rtp = 0, wr = 0, wtr_short = 0, wtr_long = 0, rtw = 0;
   std::uint32_t refresh_interval = 0, refresh_cycles = 0;  // tREFI, tRFC all-bank; 0 = no refresh
-  // On the row-command bus that the pseudo-channels of a channel share; in HALF cycles.
-  std::uint32_t activate_bus_cycles = 0, precharge_bus_cycles = 0;
+  std::uint32_t ccd_write_long = 0;  // between writes of a bank group, at least ccd_long
+  std::uint32_t ppd = 0;             // between precharges of a pseudo-channel
+  // Per-bank refresh: one command refreshes `refresh_bank_set` banks and is due every
+  // refresh_bank_interval(). Spacing: to the next one; activate: to an activation of another bank.
+  std::uint32_t refresh_bank_cycles = 0, refresh_bank_set = 1;
+  std::uint32_t refresh_bank_spacing = 0, refresh_bank_activate = 0;
+  std::uint32_t power_down_exit = 0, power_down_min = 0;  // tXP, tCKE
+  std::uint32_t masked_write = 0;  // 1: part of a burst can be written; 0: read, change, write back
+  std::uint32_t command_buses = 2;  // 2: rows and columns apart; 1: one bus for both
+  // On the command buses that the pseudo-channels of a channel share; in HALF cycles. Refresh
+  // commands take as long as a precharge.
+  std::uint32_t activate_bus_cycles = 0, precharge_bus_cycles = 0, column_bus_cycles = 0;
 
   std::uint64_t peak_bytes_per_second() const;        // of one pseudo-channel
   std::uint64_t stack_peak_bytes_per_second() const;  // of all pseudo-channels
@@ -42,6 +52,8 @@ struct DramStandard {
   std::uint32_t banks() const {  // a pseudo-channel
     return stack_ids * bank_groups * banks_per_group;
   }
+  std::uint32_t refresh_bank_sets() const { return banks() / refresh_bank_set; }
+  std::uint32_t refresh_bank_interval() const { return refresh_interval / refresh_bank_sets(); }
   Bytes capacity() const {  // of one pseudo-channel
     return Bytes(std::uint64_t{banks()} * rows_per_bank * row_size.count());
   }

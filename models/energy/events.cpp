@@ -18,6 +18,16 @@ constexpr std::array<EventRow, kEvents> kRows = {{
     {Event::kTernaryAdd, "ternary_add", "arithmetic"},
     {Event::kShiftAdd, "shift_add", "arithmetic"},
     {Event::kScale, "scale", "arithmetic"},
+    {Event::kMultiplyInt8, "multiply_int8", "arithmetic"},
+    {Event::kAccumulateBf16, "accumulate_bf16", "arithmetic"},
+    {Event::kAccumulateShared24, "accumulate_shared24", "arithmetic"},
+    {Event::kAccumulateInt32, "accumulate_int32", "arithmetic"},
+    {Event::kTernaryAddBf16, "ternary_add_bf16", "arithmetic"},
+    {Event::kTernaryAddShared24, "ternary_add_shared24", "arithmetic"},
+    {Event::kTernaryAddInt32, "ternary_add_int32", "arithmetic"},
+    {Event::kShiftAddBf16, "shift_add_bf16", "arithmetic"},
+    {Event::kShiftAddShared24, "shift_add_shared24", "arithmetic"},
+    {Event::kShiftAddInt32, "shift_add_int32", "arithmetic"},
     {Event::kExp, "exp", "exponential"},
     {Event::kMaxCompare, "max_compare", "exponential"},
     {Event::kPrefixAdd, "prefix_add", "sampler"},
@@ -59,12 +69,17 @@ std::string_view stage_name(Stage stage) {
       return "select";
     case Stage::kGather:
       return "gather";
+    case Stage::kAppend:
+      return "append";
   }
   throw Bug("a stage of the enumeration");
 }
 
 std::string_view event_name(Event event) { return row_of(event).name; }
 std::string_view event_component(Event event) { return row_of(event).component; }
+bool event_is_optional(Event event) {
+  return event >= Event::kMultiplyInt8 && event <= Event::kShiftAddInt32;
+}
 
 std::uint64_t EventCounts::total(Event event) const {
   std::uint64_t sum = 0;

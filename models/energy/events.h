@@ -8,9 +8,11 @@
 
 namespace stoat {
 
-enum class Stage : std::uint8_t { kScore, kSelect, kGather };
-inline constexpr std::size_t kStages = 3;
-std::string_view stage_name(Stage stage);  // score select gather
+// kAppend: writing the new token's K and V into the cache; belongs to no datapath and is counted
+// apart.
+enum class Stage : std::uint8_t { kScore, kSelect, kGather, kAppend };
+inline constexpr std::size_t kStages = 4;
+std::string_view stage_name(Stage stage);  // score select gather append
 
 // Operations are counted per lane and element, on-chip memory per bit moved, DRAM per command or
 // bit.
@@ -21,9 +23,20 @@ enum class Event : std::uint8_t {
   kShiftAdd,    // shifted addition of a repeated row
   kScale,       // multiplications that are not per key: query folding, final 1/S or softmax
                 // normalisation
-  kExp,         // exponential (or LUT read + shift)
-  kMaxCompare,  // running maximum
-  kPrefixAdd,   // prefix sum of weights
+  // The same operations in other formats than the list's own; a list may leave their prices out.
+  kMultiplyInt8,
+  kAccumulateBf16,
+  kAccumulateShared24,
+  kAccumulateInt32,
+  kTernaryAddBf16,
+  kTernaryAddShared24,
+  kTernaryAddInt32,
+  kShiftAddBf16,
+  kShiftAddShared24,
+  kShiftAddInt32,
+  kExp,               // exponential (or LUT read + shift)
+  kMaxCompare,        // running maximum
+  kPrefixAdd,         // prefix sum of weights
   kThresholdCompare,  // sample threshold against boundary
   kRandomDraw,        // one LFSR word
   kStashWriteBits,
@@ -40,6 +53,8 @@ enum class Event : std::uint8_t {
 inline constexpr std::size_t kEvents = static_cast<std::size_t>(Event::kDramBackgroundNs) + 1;
 std::string_view event_name(
     Event event);  // snake_case, as in price lists: multiply accumulate ternary_add ...
+// A price list must price every event but these, which only some designs need.
+bool event_is_optional(Event event);
 std::string_view event_component(Event event);  // report component: arithmetic exponential sampler
                                                 // stash buffer dram_activate ...
 

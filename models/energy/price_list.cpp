@@ -12,10 +12,11 @@
 namespace stoat {
 namespace {
 
-constexpr std::string_view kBoundaryRow = "boundary";
+// Rows that are words, before those of the events.
+constexpr std::size_t kWordRows = 3;
 
-std::vector<std::string> known_events() {
-  std::vector<std::string> names = {std::string(kBoundaryRow)};
+std::vector<std::string> known_rows() {
+  std::vector<std::string> names = {"boundary", "placement", "node"};
   for (std::size_t i = 0; i < kEvents; ++i) {
     names.emplace_back(event_name(static_cast<Event>(i)));
   }
@@ -28,7 +29,7 @@ PriceList PriceList::read(const std::string& path) {
   const bool is_path = path.find('/') != std::string::npos || path.ends_with(".csv");
   const std::string file = is_path ? path : data_path("energy/" + path + ".csv");
   const Table table = Table::read(file, {"event", "width", "value", "unit", "source"});
-  const std::vector<std::string> known = known_events();
+  const std::vector<std::string> known = known_rows();
   std::vector<bool> seen(known.size());
   PriceList list;
   list.name_ = std::filesystem::path(file).stem().string();
@@ -50,18 +51,23 @@ PriceList PriceList::read(const std::string& path) {
       throw usage_error(table.place(row), "'" + name + "' without a source",
                         "where the price comes from", "write it into the column source");
     }
-    if (index == 0) {
-      list.boundary_ = table.text(row, "value");
+    if (index < kWordRows) {
+      std::string* const words[kWordRows] = {&list.boundary_, &list.placement_, &list.node_};
+      *words[index] = table.text(row, "value");
       continue;
     }
-    list.price_[index - 1] = energy_from(table.text(row, "value"), table.text(row, "unit"),
-                                         table.place(row).text() + ": " + name);
-    list.source_[index - 1] = table.text(row, "source");
-    list.width_[index - 1] = table.text(row, "width");
+    const std::size_t event = index - kWordRows;
+    list.price_[event] = energy_from(table.text(row, "value"), table.text(row, "unit"),
+                                     table.place(row).text() + ": " + name);
+    list.source_[event] = table.text(row, "source");
+    list.width_[event] = table.text(row, "width");
   }
   std::string missing;
   for (std::size_t index = 0; index < known.size(); ++index) {
-    if (!seen[index]) missing += (missing.empty() ? "" : ", ") + known[index];
+    const bool optional =
+        index == 1 || index == 2 ||
+        (index >= kWordRows && event_is_optional(static_cast<Event>(index - kWordRows)));
+    if (!seen[index] && !optional) missing += (missing.empty() ? "" : ", ") + known[index];
   }
   if (!missing.empty()) {
     throw usage_error({file}, "rows are missing: " + missing, "a price for every event",
@@ -69,6 +75,8 @@ PriceList PriceList::read(const std::string& path) {
   }
   return list;
 }
+
+bool PriceList::has(Event event) const { return !source_[static_cast<std::size_t>(event)].empty(); }
 
 Energy PriceList::price(Event event) const { return price_[static_cast<std::size_t>(event)]; }
 
@@ -99,13 +107,25 @@ Energy EnergyTable::of_event(Event event) const {
 }
 
 EnergyTable price(const EventCounts& counts, const PriceList& prices) {
+  std::string missing;
+  for (std::size_t index = 0; index < kEvents; ++index) {
+    const auto event = static_cast<Event>(index);
+    if (counts.total(event) == 0 || prices.has(event)) continue;
+    missing += (missing.empty() ? "" : ", ") + std::string(event_name(event));
+  }
+  if (!missing.empty()) {
+    throw usage_error(
+        {}, "price list " + prices.name() + " lacks rows that this design needs: " + missing,
+        "a price for every operation that was counted",
+        "another list (rtl_asap7 and rtl_nangate45 have all), or add the rows");
+  }
   EnergyTable table;
   for (std::size_t stage = 0; stage < kStages; ++stage) {
     for (std::size_t event = 0; event < kEvents; ++event) {
       const Int128 one = prices.price(static_cast<Event>(event)).count();
       const Int128 count = counts.count[stage][event];
-      // 60 parts of at most 2^120 still add up below 2^127.
-      STOAT_ENSURE(one == 0 || count <= (Int128{1} << 120) / one, "energies fit 128 bits");
+      // 256 parts of at most 2^118 still add up below 2^127.
+      STOAT_ENSURE(one == 0 || count <= (Int128{1} << 118) / one, "energies fit 128 bits");
       table.energy[stage][event] = Energy(one * count);
     }
   }

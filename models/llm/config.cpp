@@ -80,6 +80,7 @@ class Reader {
       Architecture architecture;
     };
     static constexpr Row kRows[] = {{"llama", "LlamaForCausalLM", Architecture::kLlama},
+                                    {"mistral", "MistralForCausalLM", Architecture::kMistral},
                                     {"qwen2", "Qwen2ForCausalLM", Architecture::kQwen2},
                                     {"qwen3", "Qwen3ForCausalLM", Architecture::kQwen3}};
     const std::string type = json_text(root_, "model_type", path_);
@@ -93,7 +94,7 @@ class Reader {
       }
       return row.architecture;
     }
-    fail("model_type", "llama, qwen2 or qwen3", "other architectures are not supported");
+    fail("model_type", "llama, mistral, qwen2 or qwen3", "other architectures are not supported");
   }
 
   void refuse_unsupported(Architecture architecture) const {
@@ -131,7 +132,7 @@ class Reader {
 
   void heads(ModelConfig& c) const {
     // Llama's class takes a missing num_key_value_heads as "as many as query heads"; the Qwen
-    // classes default to 32.
+    // classes default to 32, Mistral's to 8.
     const bool llama = c.architecture == Architecture::kLlama;
     if (json_has(root_, "num_key_value_heads")) {
       c.n_kv_heads = count("num_key_value_heads", kMostLayers);
@@ -171,8 +172,11 @@ class Reader {
       }
       return;
     }
-    const bool wanted =
-        json_bool(root_, "use_sliding_window", c.architecture == Architecture::kLlama, path_);
+    const bool qwen =
+        c.architecture == Architecture::kQwen2 || c.architecture == Architecture::kQwen3;
+    if (c.architecture == Architecture::kMistral && !root_.contains("sliding_window"))
+      fail("sliding_window", "null: without the key Mistral's window is 4096");
+    const bool wanted = json_bool(root_, "use_sliding_window", !qwen, path_);
     if (!wanted || !json_has(root_, "sliding_window")) return;
     if (json_has(root_, "max_window_layers") &&
         json_unsigned(root_, "max_window_layers", kMostLayers, path_) >= c.n_layers) {
@@ -209,9 +213,10 @@ class Reader {
       fail(block, "partial_rotary_factor 1: partial rotary embedding is not supported");
     }
     if (type == "default") return rope;
-    if (type != "linear" && type != "llama3") {
+    if (type != "linear" && type != "llama3" && type != "yarn") {
       throw usage_error({path_}, "key '" + block + ".rope_type' is \"" + type + "\"",
-                        "default, linear or llama3", "other rotary scalings are not supported");
+                        "default, linear, llama3 or yarn",
+                        "other rotary scalings are not supported");
     }
     const auto positive = [&](const char* key) {
       const double value = json_number(fields, key, path_, block + ".");
@@ -221,12 +226,38 @@ class Reader {
     rope.factor = positive("factor");
     rope.kind = RopeConfig::Kind::kLinear;
     if (type == "linear") return rope;
+    if (type == "yarn") return yarn(rope, fields, block);
     rope.kind = RopeConfig::Kind::kLlama3;
     rope.low_freq_factor = positive("low_freq_factor");
     rope.high_freq_factor = positive("high_freq_factor");
     rope.original_max_position = positive("original_max_position_embeddings");
     if (!(rope.low_freq_factor < rope.high_freq_factor))
       fail(block, "low_freq_factor below high_freq_factor");
+    return rope;
+  }
+
+  // The attention factor that yarn multiplies cos and sin with: given, from mscale, or from factor.
+  RopeConfig yarn(RopeConfig rope, const json& fields, const std::string& block) const {
+    const auto number = [&](const char* key, double otherwise) {
+      if (!json_has(fields, key)) return otherwise;
+      const double value = json_number(fields, key, path_, block + ".");
+      if (!(value >= 0)) fail(block, std::string(key) + " of at least 0");
+      return value;
+    };
+    rope.kind = RopeConfig::Kind::kYarn;
+    rope.original_max_position = number("original_max_position_embeddings",
+                                        json_number(root_, "max_position_embeddings", path_));
+    rope.beta_fast = number("beta_fast", 32);
+    rope.beta_slow = number("beta_slow", 1);
+    rope.truncate = json_bool(fields, "truncate", true, path_);
+    if (!(rope.beta_slow > 0 && rope.beta_fast > rope.beta_slow && rope.original_max_position > 0))
+      fail(block, "beta_fast above beta_slow, both and original_max_position_embeddings above 0");
+    const auto scale = [&](double mscale) {
+      return rope.factor <= 1 ? 1.0 : 0.1 * mscale * std::log(rope.factor) + 1.0;
+    };
+    const double mscale = number("mscale", 0), all_dim = number("mscale_all_dim", 0);
+    rope.attention_factor = number(
+        "attention_factor", mscale > 0 && all_dim > 0 ? scale(mscale) / scale(all_dim) : scale(1));
     return rope;
   }
 

@@ -1,5 +1,5 @@
 // config.json of a Hugging Face model folder: the shapes a decode needs. Architectures: llama,
-// qwen2, qwen3.
+// mistral, qwen2, qwen3.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +8,19 @@
 
 namespace stoat {
 
-enum class Architecture : std::uint8_t { kLlama, kQwen2, kQwen3 };
+enum class Architecture : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3 };
 
 // rope_scaling / rope_parameters; only what is supported, everything else is refused by name.
 struct RopeConfig {
-  enum class Kind : std::uint8_t { kDefault, kLinear, kLlama3 } kind = Kind::kDefault;
+  enum class Kind : std::uint8_t { kDefault, kLinear, kLlama3, kYarn } kind = Kind::kDefault;
   double theta = 10000.0;
   double factor = 1.0;
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   double original_max_position = 0.0;
+  double beta_fast = 32.0, beta_slow = 1.0;  // yarn
+  bool truncate = true;                      // yarn: bounds of the ramp to whole pairs
+  double attention_factor = 1.0;             // yarn: multiplies cos and sin
 };
 
 struct ModelConfig {

@@ -14,8 +14,8 @@ namespace stoat {
 std::vector<float> rope_frequencies(const RopeConfig& rope, std::uint32_t head_dim);
 
 // cos and sin of `position` times each frequency; the fp32 product's sine in double, rounded to
-// fp32. [head_dim / 2]
-void rope_angles(std::span<const float> frequencies, std::uint32_t position, std::span<float> cos,
-                 std::span<float> sin);
+// fp32, times `factor` (RopeConfig::attention_factor) in fp32. [head_dim / 2]
+void rope_angles(std::span<const float> frequencies, std::uint32_t position, float factor,
+                 std::span<float> cos, std::span<float> sin);
 
 }  // namespace stoat

@@ -166,6 +166,7 @@ std::vector<float> Transformer::State::forward(std::span<const std::int32_t> tok
   for (std::size_t r = 0; r < rows; ++r) {
     weights.embed(tokens[r], std::span(x).subspan(r * hidden, hidden));
     rope_angles(frequencies, start + static_cast<std::uint32_t>(r),
+                static_cast<float>(config.rope.attention_factor),
                 std::span(cosines).subspan(r * half, half),
                 std::span(sines).subspan(r * half, half));
   }

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "models/llm/config.h"
+#include "models/llm/safetensors.h"
 #include "models/thread_pool.h"
 
 namespace stoat {
@@ -43,6 +45,29 @@ struct Weights {
   // Row `token` of the embedding. out: [hidden_size]
   void embed(std::int32_t token, std::span<float> out) const;
 };
+
+// One tensor of the model that a configuration describes, by its Hugging Face name.
+struct TensorWish {
+  std::string name;
+  std::vector<std::uint64_t> shape;
+};
+// The tensors of a layer, in the order of their use; biases and norms only where the model has
+// them.
+struct LayerWishes {
+  TensorWish attention_norm, mlp_norm, q, k, v, o, gate, up, down;
+  std::vector<TensorWish> qkv_bias, o_bias, qk_norm;  // empty, or of q, k, v; o; q, k
+};
+LayerWishes layer_wishes(const ModelConfig& config, std::uint32_t layer);
+TensorWish embedding_wish(const ModelConfig& config);
+TensorWish head_wish(const ModelConfig& config);  // the embedding where it is tied
+TensorWish final_norm_wish(const ModelConfig& config);
+
+// Throws Error for a tensor that is not in `used`: it would change the result if it were
+// understood.
+void refuse_unexpected(const ModelTensors& tensors, const std::set<std::string>& used,
+                       const ModelConfig& config);
+// XXH3-128 over name, type, shape and XXH64 of the bytes of every tensor.
+std::string weights_hash(const ModelTensors& tensors, ThreadPool& pool);
 
 // Throws Error naming file and tensor: missing, unexpected, wrong shape or type, NaN or infinity.
 Weights read_weights(const std::string& folder, const ModelConfig& config, ThreadPool& pool);

@@ -19,18 +19,6 @@ const std::vector<std::string>& normaliser_names() {
   return names;
 }
 
-// max of the magnitudes, or the next power of two; 1 for an all-zero query (then nothing is
-// touched).
-float normaliser_of(std::span<const float> magnitudes, TernaryNormaliser kind) {
-  const float largest = *std::max_element(magnitudes.begin(), magnitudes.end());
-  if (largest == 0) return 1.0F;
-  if (kind == TernaryNormaliser::kMax) return largest;
-  int exponent = 0;
-  const float mantissa =
-      std::frexp(largest, &exponent);  // largest = mantissa * 2^exponent, mantissa in [0.5, 1)
-  return std::ldexp(1.0F, mantissa == 0.5F ? exponent - 1 : exponent);
-}
-
 struct Shape {
   std::uint32_t draws, head_dim;
 };
@@ -150,7 +138,8 @@ TernaryGroup draw_ternary(std::span<const float> q, std::uint32_t heads, std::ui
   for (std::uint32_t h = 0; h < heads; ++h) {
     const std::span<const float> own(magnitudes.data() + static_cast<std::size_t>(h) * head_dim,
                                      head_dim);
-    const float c = normaliser_of(own, options.normaliser);
+    const float c =
+        ternary_normaliser(*std::max_element(own.begin(), own.end()), options.normaliser);
     group.normaliser.push_back(c);
     DrawSite head_site = site;
     if (options.coupling == TernaryCoupling::kIndependent) {
@@ -165,12 +154,7 @@ TernaryGroup draw_ternary(std::span<const float> q, std::uint32_t heads, std::ui
       std::uint32_t count = 0;
       for (std::uint32_t b = 0; b < options.draws; ++b) count += group.touched(h, b, d) ? 1U : 0U;
       if (count == 0) continue;
-      // E[count] = draws * own / c, so this is q in expectation: for own = |q| it is +-c * count /
-      // draws.
-      const double estimate = static_cast<double>(c) * count / options.draws;
-      const double ratio =
-          own[d] == std::fabs(q[i]) ? 1.0 : static_cast<double>(std::fabs(q[i])) / own[d];
-      group.effective[i] = static_cast<float>(std::copysign(estimate * ratio, q[i]));
+      group.effective[i] = ternary_estimate(q[i], own[d], c, count, options.draws);
     }
   }
   return group;

@@ -9,6 +9,7 @@
 // unbiased for every head, at the price of one multiplication per touched feature).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -40,6 +41,28 @@ STOAT_HD std::uint32_t ternary_uniform(const DrawSite& site, std::uint32_t draw,
                                        std::uint32_t feature, std::uint32_t head_dim) {
   return draw_block(site, Purpose::kTernaryFeature, draw * ((head_dim + 3) / 4) + feature / 4)
       .word[feature % 4];
+}
+
+// c: the largest magnitude, or the next power of two; 1 for an all-zero query (then nothing is
+// touched).
+STOAT_HD float ternary_normaliser(float largest, TernaryNormaliser kind) {
+  if (largest == 0) return 1.0F;
+  if (kind == TernaryNormaliser::kMax) return largest;
+  int exponent = 0;
+  // largest = mantissa * 2^exponent, mantissa in [0.5, 1)
+  const float mantissa = frexpf(largest, &exponent);
+  return ldexpf(1.0F, mantissa == 0.5F ? exponent - 1 : exponent);
+}
+
+// Unbiased estimate of feature q that `count` of `draws` draws touched with the probability
+// own / normaliser each: for own = |q| it is +-normaliser * count / draws.
+STOAT_HD float ternary_estimate(float q, float own, float normaliser, std::uint32_t count,
+                                std::uint32_t draws) {
+  const double estimate = static_cast<double>(normaliser) * count / draws;
+  const float magnitude = fabsf(q);
+  const double ratio =
+      own == magnitude ? 1.0 : static_cast<double>(magnitude) / static_cast<double>(own);
+  return static_cast<float>(copysign(estimate * ratio, static_cast<double>(q)));
 }
 
 struct TernaryOptions {

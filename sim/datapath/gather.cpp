@@ -15,20 +15,21 @@
 namespace stoat::sim {
 namespace {
 
-std::uint64_t accumulator_bits(std::uint64_t blocks, const EngineShape& shape) {
-  return blocks * 2 * kAccumulatorWidth * shape.head_dim;
+// Loading and storing a head's accumulators once a block.
+std::uint64_t block_bits(std::uint64_t blocks, AccumulatorFormat format, const EngineShape& shape) {
+  return blocks * 2 * accumulator_bits(format) * shape.head_dim;
 }
 
 // Merging the partial outputs: every engine adds up its slice of the outputs from all engines that
 // have tiles. `weighted`: each partial has its own scale, as in split softmax.
 void add_merge(const EngineWork& work, const EngineShape& shape, std::uint64_t lanes, bool weighted,
-               bool normalised, StagePlan& plan) {
+               bool normalised, AccumulatorFormat format, StagePlan& plan) {
   const std::uint64_t outputs = std::uint64_t{shape.head_dim} * work.heads;
   const std::uint64_t slice =
       outputs * (work.engine + 1) / shape.engines - outputs * work.engine / shape.engines;
   const std::uint64_t others = work.active_engines - 1;
   if (weighted && others > 0 && !work.tiles.empty()) at(plan.events, Event::kScale) += outputs;
-  at(plan.events, Event::kAccumulate) += slice * others;
+  at(plan.events, accumulate_event(format)) += slice * others;
   if (normalised) at(plan.events, Event::kScale) += slice;
   plan.merge = CoreCycles(ceil_div(slice * (others + (normalised ? 1 : 0)), lanes));
 }
@@ -36,6 +37,7 @@ void add_merge(const EngineWork& work, const EngineShape& shape, std::uint64_t l
 StagePlan plan_mac(const EngineWork& work, const EngineShape& shape) {
   StagePlan plan;
   const std::uint64_t lanes = shape.point.dense_lanes;
+  const AccumulatorFormat format = shape.point.dense_accumulator;
   const std::uint64_t row_bytes = shape.row_bytes().count();
   const std::uint64_t per_row = std::uint64_t{shape.head_dim} * work.heads;
   const std::uint64_t burst =
@@ -51,35 +53,35 @@ StagePlan plan_mac(const EngineWork& work, const EngineShape& shape) {
                              tile.rows * row_bytes, shape)};
     item.busy = CoreCycles(ceil_div(tile.rows * per_row, lanes));
     item.tail = CoreCycles(std::min(ceil_div(burst, lanes), item.busy.count()));
-    at(plan.events, Event::kMultiply) += tile.rows * per_row;
-    at(plan.events, Event::kAccumulate) += tile.rows * per_row;
+    at(plan.events, multiply_event(format)) += tile.rows * per_row;
+    at(plan.events, accumulate_event(format)) += tile.rows * per_row;
     at(plan.events, Event::kRowBufferWriteBits) += item.fetches[0].size.count() * 8;
     at(plan.events, Event::kRowBufferReadBits) += item.fetches[0].requested.count() * 8;
     at(plan.events, Event::kAccumulatorBits) +=
-        accumulator_bits(ceil_div(tile.rows, shape.buffered_rows()) * work.heads, shape);
+        block_bits(ceil_div(tile.rows, shape.buffered_rows()) * work.heads, format, shape);
     plan.items.push_back(std::move(item));
   }
-  add_merge(work, shape, lanes, true, true, plan);
+  add_merge(work, shape, lanes, true, true, format, plan);
   return plan;
 }
 
 // Lane passes over a row drawn `count` times, and its events. A pass handles head_dim elements.
-std::uint64_t add_row(std::uint16_t count, Repeats repeats, std::uint64_t head_dim,
-                      StageEvents& events) {
+std::uint64_t add_row(std::uint16_t count, Repeats repeats, AccumulatorFormat format,
+                      std::uint64_t head_dim, StageEvents& events) {
   switch (repeats) {
     case Repeats::kAdds:
-      at(events, Event::kAccumulate) += count * head_dim;
+      at(events, accumulate_event(format)) += count * head_dim;
       return count;
     case Repeats::kShiftAdds: {  // one addition a set bit of the count; bit 0 needs no shift
       const auto bits = static_cast<std::uint64_t>(std::popcount(count));
       const std::uint64_t plain = count & 1U;
-      at(events, Event::kAccumulate) += plain * head_dim;
-      at(events, Event::kShiftAdd) += (bits - plain) * head_dim;
+      at(events, accumulate_event(format)) += plain * head_dim;
+      at(events, shift_add_event(format)) += (bits - plain) * head_dim;
       return bits;
     }
     case Repeats::kMultiply:
-      if (count > 1) at(events, Event::kMultiply) += head_dim;
-      at(events, Event::kAccumulate) += head_dim;
+      if (count > 1) at(events, multiply_event(format)) += head_dim;
+      at(events, accumulate_event(format)) += head_dim;
       return 1;
   }
   throw Bug("unknown way to treat repeated rows");
@@ -94,7 +96,7 @@ struct RowWalk {
 // over head_dim.
 template <class Passes>
 RowWalk plan_rows(const EngineWork& work, const EngineShape& shape, std::uint64_t lanes,
-                  StagePlan& plan, Passes passes) {
+                  AccumulatorFormat format, StagePlan& plan, Passes passes) {
   const std::uint64_t row_bytes = shape.row_bytes().count();
   RowWalk walk;
   std::vector<std::uint64_t> block_of_head(work.heads, ~std::uint64_t{0});
@@ -125,38 +127,41 @@ RowWalk plan_rows(const EngineWork& work, const EngineShape& shape, std::uint64_
     plan.items.push_back(std::move(item));
   }
   at(plan.events, Event::kRowBufferReadBits) += walk.uses * row_bytes * 8;
-  at(plan.events, Event::kAccumulatorBits) += accumulator_bits(walk.blocks, shape);
+  at(plan.events, Event::kAccumulatorBits) += block_bits(walk.blocks, format, shape);
   return walk;
 }
 
 StagePlan plan_add(const EngineWork& work, const EngineShape& shape) {
   StagePlan plan;
   const std::uint64_t lanes = shape.point.gather_add_lanes;
-  plan_rows(work, shape, lanes, plan, [&](std::uint16_t count) {
-    return add_row(count, shape.point.repeats, shape.head_dim, plan.events);
+  const AccumulatorFormat format = shape.point.gather_add_accumulator;
+  plan_rows(work, shape, lanes, format, plan, [&](std::uint16_t count) {
+    return add_row(count, shape.point.repeats, format, shape.head_dim, plan.events);
   });
   if (work.method == Method::kFlash) {
     // Deferred rescaling: a tile's mean is weighted by its mass before it joins the output.
     const std::vector<std::uint8_t> drawn = work.drawn_tiles();
     const auto tiles = static_cast<std::uint64_t>(std::count(drawn.begin(), drawn.end(), 1));
     at(plan.events, Event::kScale) += tiles * shape.head_dim;
-    at(plan.events, Event::kAccumulate) += tiles * shape.head_dim;
+    at(plan.events, accumulate_event(format)) += tiles * shape.head_dim;
   }
-  // 1/S is a shift when S is a power of two.
-  const bool shifts = work.method != Method::kFlash && std::has_single_bit(work.budget);
-  add_merge(work, shape, lanes, false, !shifts, plan);
+  // 1/S is a shift when S is a power of two; the scale of int8 elements is not.
+  const bool shifts = work.method != Method::kFlash && std::has_single_bit(work.budget) &&
+                      shape.point.element != KvElement::kInt8;
+  add_merge(work, shape, lanes, false, !shifts, format, plan);
   return plan;
 }
 
 StagePlan plan_weighted(const EngineWork& work, const EngineShape& shape) {
   StagePlan plan;
   const std::uint64_t lanes = shape.point.dense_lanes;
-  plan_rows(work, shape, lanes, plan, [&](std::uint16_t) {
-    at(plan.events, Event::kMultiply) += shape.head_dim;
-    at(plan.events, Event::kAccumulate) += shape.head_dim;
+  const AccumulatorFormat format = shape.point.dense_accumulator;
+  plan_rows(work, shape, lanes, format, plan, [&](std::uint16_t) {
+    at(plan.events, multiply_event(format)) += shape.head_dim;
+    at(plan.events, accumulate_event(format)) += shape.head_dim;
     return std::uint64_t{1};
   });
-  add_merge(work, shape, lanes, false, true, plan);
+  add_merge(work, shape, lanes, false, true, format, plan);
   return plan;
 }
 

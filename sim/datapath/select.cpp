@@ -1,17 +1,19 @@
-// Select stages: online softmax (all rows), drawing rows on the integer ruler, and exact top-k.
+// Select stages: online softmax (all rows) and drawing rows on the integer ruler. Exact top-k is in
+// select_topk.cpp.
 //
 // While scores come in, each becomes a 16-bit code (one exponential, one comparison for the tile's
 // maximum) and goes to the stash; the weights' sum is the tile's mass. After the exchange of masses
 // only tiles with draws are scanned again: code to weight, prefix sum, comparison with the next
 // threshold. Codes beyond the stash spill to DRAM.
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
 #include "models/sampling/ruler.h"
 #include "sim/datapath/stage.h"
+#include "sim/datapath/stash.h"
 
 namespace stoat::sim {
-namespace {
 
 std::uint64_t code_bytes(const OwnTile& tile, std::uint32_t heads) {
   return std::uint64_t{tile.rows} * heads * kCodeBits / 8;
@@ -39,15 +41,10 @@ WorkItem spill_item(const EngineWork& work, const EngineShape& shape, std::size_
   return item;
 }
 
-// Exponentials and maxima of every own score.
-void add_scored(const EngineWork& work, const EngineShape& shape, SelectPlan& plan) {
-  for (const OwnTile& tile : work.tiles) {
-    const std::uint64_t scores = std::uint64_t{tile.rows} * work.heads;
-    plan.scored.emplace_back(ceil_div(scores, shape.point.exp_lanes));
-    at(plan.events, Event::kExp) += scores;
-    at(plan.events, Event::kMaxCompare) += scores;
-    at(plan.events, Event::kAccumulate) += scores;  // the sum of the weights: the tile's mass
-  }
+std::uint64_t sorting_compares(std::uint64_t n) {
+  const std::uint64_t padded = std::bit_ceil(std::max<std::uint64_t>(n, 1));
+  const auto levels = static_cast<std::uint64_t>(std::bit_width(padded) - 1);
+  return padded / 2 * levels * (levels + 1) / 2;
 }
 
 // Writes every code to the stash, or to DRAM behind it.
@@ -59,6 +56,19 @@ void add_stash_writes(const EngineWork& work, const EngineShape& shape, SelectPl
     } else {
       at(plan.events, Event::kStashWriteBits) += code_bytes(work.tiles[i], work.heads) * 8;
     }
+  }
+}
+
+namespace {
+
+// Exponentials and maxima of every own score.
+void add_scored(const EngineWork& work, const EngineShape& shape, SelectPlan& plan) {
+  for (const OwnTile& tile : work.tiles) {
+    const std::uint64_t scores = std::uint64_t{tile.rows} * work.heads;
+    plan.scored.emplace_back(ceil_div(scores, shape.point.exp_lanes));
+    at(plan.events, Event::kExp) += scores;
+    at(plan.events, Event::kMaxCompare) += scores;
+    at(plan.events, Event::kAccumulate) += scores;  // the sum of the weights: the tile's mass
   }
 }
 
@@ -88,9 +98,33 @@ std::uint64_t random_draws(const EngineWork& work) {
   }
 }
 
+// Additions of a prefix network over groups of `width` weights (Brent and Kung: 2w - 2 - log2 w),
+// and of the running sum to each of its results.
+std::uint64_t prefix_additions(std::uint64_t weights, std::uint64_t width) {
+  const auto group = [](std::uint64_t w) {
+    return w < 2 ? w : 2 * w - 2 - static_cast<std::uint64_t>(std::bit_width(w) - 1) + w;
+  };
+  return weights / width * group(width) + group(weights % width);
+}
+
+// Offsets: a random word times the total mass, the upper half of the product (one multiplication a
+// word). Points of a systematic or stratified draw come in order, S points step by Z / S with a
+// carried remainder. Independent points must be sorted first; their random words are, while scores
+// still come in.
+void add_thresholds(const EngineWork& work, const EngineShape& shape, SelectPlan& plan) {
+  const std::uint64_t sorted =
+      work.method == Method::kIid ? sorting_compares(work.budget) * work.heads : 0;
+  plan.prelude = CoreCycles(ceil_div(sorted, shape.point.comparators));
+  if (!work.first_engine()) return;
+  at(plan.events, Event::kRandomDraw) += random_draws(work);
+  at(plan.events, Event::kScale) += random_draws(work);
+  at(plan.events, Event::kThresholdCompare) += sorted;
+}
+
 SelectPlan plan_sampled(const EngineWork& work, const EngineShape& shape) {
   SelectPlan plan;
   plan.streams = work.method == Method::kFlash;
+  add_thresholds(work, shape, plan);
   add_scored(work, shape, plan);
   add_stash_writes(work, shape, plan);
   const std::size_t spilled = first_spilled(work, shape);
@@ -108,7 +142,7 @@ SelectPlan plan_sampled(const EngineWork& work, const EngineShape& shape) {
     const std::uint64_t scanned = heads * work.tiles[i].rows;
     plan.scan.emplace_back(ceil_div(scanned, width));
     at(plan.events, Event::kExp) += scanned;  // code to weight: table and shift
-    at(plan.events, Event::kPrefixAdd) += scanned;
+    at(plan.events, Event::kPrefixAdd) += heads * prefix_additions(work.tiles[i].rows, width);
     at(plan.events, Event::kThresholdCompare) += scanned;
     if (i < spilled) {
       at(plan.events, Event::kStashReadBits) += scanned * kCodeBits;
@@ -118,37 +152,6 @@ SelectPlan plan_sampled(const EngineWork& work, const EngineShape& shape) {
   }
   // A threshold that lands in a row is compared once more before the next one is tried.
   for (const std::uint16_t count : work.counts) at(plan.events, Event::kThresholdCompare) += count;
-  if (work.first_engine()) at(plan.events, Event::kRandomDraw) += random_draws(work);
-  return plan;
-}
-
-// Radix selection over 16-bit codes, four bits a pass: every code is read four times, then the
-// winners' weights are taken.
-constexpr std::uint64_t kRadixPasses = 4;
-
-SelectPlan plan_topk(const EngineWork& work, const EngineShape& shape) {
-  SelectPlan plan;
-  add_scored(work, shape, plan);
-  add_stash_writes(work, shape, plan);
-  const std::size_t spilled = first_spilled(work, shape);
-  const std::uint64_t width = shape.point.comparators;
-  const std::uint64_t keys = work.own_keys() * work.heads;
-  plan.preamble = CoreCycles(ceil_div(keys * (kRadixPasses - 1), width));
-  for (std::size_t i = 0; i < work.tiles.size(); ++i) {
-    const std::uint64_t scores = std::uint64_t{work.tiles[i].rows} * work.heads;
-    plan.scan.emplace_back(ceil_div(scores, width));
-    at(plan.events, Event::kThresholdCompare) += scores * kRadixPasses;
-    if (i < spilled) {
-      at(plan.events, Event::kStashReadBits) += scores * kCodeBits * kRadixPasses;
-    } else {
-      for (std::uint64_t pass = 0; pass < kRadixPasses; ++pass) {
-        plan.spill_reads.push_back(spill_item(work, shape, i, Part::kSpillRead));
-      }
-    }
-  }
-  for (const std::uint16_t count : work.counts) {
-    if (count != 0) at(plan.events, Event::kExp) += 1;
-  }
   return plan;
 }
 
@@ -156,6 +159,5 @@ SelectPlan plan_topk(const EngineWork& work, const EngineShape& shape) {
 
 const SelectStage kSelectSoftmax{"select_softmax", plan_softmax};
 const SelectStage kSelectSampled{"select_sampled", plan_sampled};
-const SelectStage kSelectTopK{"select_topk", plan_topk};
 
 }  // namespace stoat::sim

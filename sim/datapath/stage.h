@@ -16,9 +16,9 @@
 
 namespace stoat::sim {
 
-enum class Part : std::uint8_t { kKey, kValue, kSpillWrite, kSpillRead };
-inline constexpr std::size_t kParts = 4;
-std::string_view part_name(Part part);  // key value spill_write spill_read
+enum class Part : std::uint8_t { kKey, kValue, kSpillWrite, kSpillRead, kAppend };
+inline constexpr std::size_t kParts = 5;
+std::string_view part_name(Part part);  // key value spill_write spill_read append
 Stage stage_of(Part part);              // whose energy the transfer is
 
 struct Fetch {
@@ -49,8 +49,10 @@ struct StagePlan {
 };
 
 struct SelectPlan {
-  bool streams = false;  // a tile's rows are known as soon as it is scored (no total mass needed)
+  bool streams = false;   // a tile's rows are known as soon as it is scored (no total mass needed)
+  CoreCycles prelude{0};  // comparators, before any score is known (sorting thresholds)
   std::vector<CoreCycles> scored;  // [tiles] exponential unit, while scores come in
+  std::vector<CoreCycles> ranked;  // [tiles] comparators, while scores come in; may be empty
   CoreCycles preamble{0};          // after the exchange, before the first tile is scanned
   std::vector<CoreCycles>
       scan;  // [tiles] comparators, after the exchange (streaming: after `scored`)
@@ -90,8 +92,16 @@ std::vector<Fetch> key_fetches(const EngineWork& work, const EngineShape& shape,
                                const OwnTile& tile, const std::vector<std::uint8_t>* touched);
 // `bytes` at `address` as whole bursts.
 Fetch fetch_of(Part part, std::uint64_t address, std::uint64_t bytes, const EngineShape& shape);
-inline constexpr std::uint64_t kCodeBits = 16;          // a stored score
-inline constexpr std::uint64_t kAccumulatorWidth = 32;  // bits
-inline constexpr std::uint64_t kQueryWidth = 16;        // bits
+// Writes of the new token's K and V rows; empty unless this engine owns their tile.
+std::vector<Fetch> append_fetches(const EngineWork& work, const EngineShape& shape);
+// The events of one addition, product or shifted addition in a lane of this format.
+Event multiply_event(AccumulatorFormat format);
+Event accumulate_event(AccumulatorFormat format);
+Event ternary_add_event(AccumulatorFormat format);
+Event shift_add_event(AccumulatorFormat format);
+// Additions of any format that a stage's lanes did.
+std::uint64_t additions(const EventCounts& events, Stage stage);
+inline constexpr std::uint64_t kCodeBits = 16;    // a stored score
+inline constexpr std::uint64_t kQueryWidth = 16;  // bits
 
 }  // namespace stoat::sim

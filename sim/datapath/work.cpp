@@ -32,13 +32,55 @@ std::vector<std::uint8_t> EngineWork::drawn_tiles() const {
 }
 
 std::string_view part_name(Part part) {
-  constexpr std::string_view kNames[kParts] = {"key", "value", "spill_write", "spill_read"};
+  constexpr std::string_view kNames[kParts] = {"key", "value", "spill_write", "spill_read",
+                                               "append"};
   return kNames[static_cast<std::size_t>(part)];
 }
 
 Stage stage_of(Part part) {
-  if (part == Part::kKey) return Stage::kScore;
-  return part == Part::kValue ? Stage::kGather : Stage::kSelect;
+  switch (part) {
+    case Part::kKey:
+      return Stage::kScore;
+    case Part::kValue:
+      return Stage::kGather;
+    case Part::kAppend:
+      return Stage::kAppend;
+    case Part::kSpillWrite:
+    case Part::kSpillRead:
+      break;
+  }
+  return Stage::kSelect;
+}
+
+namespace {
+Event format_event(AccumulatorFormat format, Event base, Event first_other) {
+  if (format == AccumulatorFormat::kFp32) return base;
+  return static_cast<Event>(static_cast<std::size_t>(first_other) +
+                            static_cast<std::size_t>(format) - 1);
+}
+}  // namespace
+
+Event multiply_event(AccumulatorFormat format) {
+  return format == AccumulatorFormat::kInt32 ? Event::kMultiplyInt8 : Event::kMultiply;
+}
+Event accumulate_event(AccumulatorFormat format) {
+  return format_event(format, Event::kAccumulate, Event::kAccumulateBf16);
+}
+Event ternary_add_event(AccumulatorFormat format) {
+  return format_event(format, Event::kTernaryAdd, Event::kTernaryAddBf16);
+}
+Event shift_add_event(AccumulatorFormat format) {
+  return format_event(format, Event::kShiftAdd, Event::kShiftAddBf16);
+}
+
+std::uint64_t additions(const EventCounts& events, Stage stage) {
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < kAccumulatorFormats; ++i) {
+    const auto format = static_cast<AccumulatorFormat>(i);
+    sum += events.at(stage, accumulate_event(format)) +
+           events.at(stage, ternary_add_event(format)) + events.at(stage, shift_add_event(format));
+  }
+  return sum;
 }
 
 Fetch fetch_of(Part part, std::uint64_t address, std::uint64_t bytes, const EngineShape& shape) {
@@ -74,6 +116,30 @@ std::vector<Fetch> key_fetches(const EngineWork& work, const EngineShape& shape,
     fetches.push_back(fetch_of(Part::kKey, base + feature * stride, bytes, shape));
     feature = end;
   }
+  return fetches;
+}
+
+// The newest row of the context was computed by this layer and is written before it is read.
+// Feature-major K: one element into each feature's column, a burst each.
+std::vector<Fetch> append_fetches(const EngineWork& work, const EngineShape& shape) {
+  std::vector<Fetch> fetches;
+  if (!shape.point.append || work.tiles.empty()) return fetches;
+  const std::uint32_t row = work.context - 1;
+  const OwnTile& tile = work.tiles.back();  // increasing: the newest row is in the last own tile
+  if (tile.tile != row / kTileRows) return fetches;
+  const std::uint64_t row_bytes = shape.row_bytes().count();
+  const std::uint64_t place = std::uint64_t{tile.slot} * kTileRows + row % kTileRows;
+  if (shape.point.k_layout == KLayout::kTokenMajor) {
+    fetches.push_back(fetch_of(Part::kAppend, work.key_base + place * row_bytes, row_bytes, shape));
+  } else {
+    const std::uint64_t element = element_bytes(shape.point.element).count();
+    const std::uint64_t base = work.key_base + std::uint64_t{tile.slot} * kTileRows * row_bytes +
+                               row % kTileRows * element;
+    for (std::uint32_t d = 0; d < shape.head_dim; ++d) {
+      fetches.push_back(fetch_of(Part::kAppend, base + d * kTileRows * element, element, shape));
+    }
+  }
+  fetches.push_back(fetch_of(Part::kAppend, work.value_base + place * row_bytes, row_bytes, shape));
   return fetches;
 }
 

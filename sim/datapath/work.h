@@ -20,7 +20,8 @@ namespace stoat::sim {
 struct EngineShape {
   DesignPoint point;
   std::uint32_t head_dim = 0;
-  std::uint32_t engines = 0;  // of a KV head
+  std::uint32_t engines = 0;  // of a KV head that work
+  std::uint32_t stride = 0;   // of a KV head that the memory allows: head h starts at h * stride
   Bytes access{0};            // of the memory: bytes of one burst
   Bytes row_bytes() const { return element_bytes(point.element) * head_dim; }
   // Rows of one KV head that the row buffer holds, at least 1.
@@ -43,7 +44,9 @@ struct TernaryShare {
   TernaryOptions options;
   std::vector<std::uint32_t> touched;  // [heads] features touched by any draw of the head
   std::vector<std::uint64_t> touches;  // [heads] summed over draws: additions a key
-  std::vector<std::uint8_t> in_union;  // [head_dim] 1 = touched by any head
+  // The same draws merged to a count a feature: one addition a set bit of the count.
+  std::vector<std::uint64_t> plain_bits, shifted_bits;  // [heads] bit 0 of the counts, and the rest
+  std::vector<std::uint8_t> in_union;                   // [head_dim] 1 = touched by any head
   std::uint32_t union_size = 0;
 };
 

@@ -25,6 +25,10 @@ void check_rows(const DatapathResult& result, const Recount& recount, const Engi
   STOAT_ENSURE(value.logical_rows == recount.value_rows_logical, "logical V rows");
   STOAT_ENSURE(value.requested == shape.row_bytes() * recount.value_rows,
                "V bytes = distinct rows x row bytes");
+  const Traffic& append = part(result, Part::kAppend);
+  const std::uint64_t appended = shape.point.append ? recount.groups : 0;
+  STOAT_ENSURE(append.requested == shape.row_bytes() * (2 * appended),
+               "appended bytes = one row of K and V a KV head, sequence and layer");
 }
 
 void check_bytes(const DatapathResult& result, const DramStandard& dram) {
@@ -54,18 +58,20 @@ void check_time(const DatapathResult& result, const Datapath& datapath, const En
   STOAT_ENSURE(moved * second <= peak * result.time.count(), "achieved bandwidth <= peak");
   STOAT_ENSURE(result.data_bus_busy.count() <= Uint128{result.time.count()} * result.engines,
                "data bus busy <= time");
+  for (const UnitUse& unit : result.units) {
+    STOAT_ENSURE(unit.busy + unit.starved + unit.blocked <= result.time * result.engines,
+                 "busy + starved + blocked <= time");
+  }
   // Operations over lanes: the busiest possible use of all engines still needs this long.
   const auto events = [&](Stage stage, Event event) {
     return Uint128{result.events.at(stage, event)};
   };
   const Uint128 cycles = Uint128{result.cycles.count()} * result.engines;
-  const Uint128 score =
-      events(Stage::kScore, Event::kAccumulate) + events(Stage::kScore, Event::kTernaryAdd);
+  const Uint128 score = additions(result.events, Stage::kScore);
   STOAT_ENSURE(
       score <= cycles * std::max(datapath.score->lanes(shape.point), shape.point.dense_lanes),
       "cycles >= score operations / lanes");
-  const Uint128 gather =
-      events(Stage::kGather, Event::kAccumulate) + events(Stage::kGather, Event::kShiftAdd);
+  const Uint128 gather = additions(result.events, Stage::kGather);
   STOAT_ENSURE(gather <= cycles * datapath.gather->lanes(shape.point),
                "cycles >= gather operations / lanes");
   const Uint128 exponentials = events(Stage::kSelect, Event::kMaxCompare);

@@ -43,13 +43,19 @@ LaneUnit& EngineModule::gather_lanes() {
 }
 
 Interval EngineModule::run_lanes(Stage stage, LaneUnit& lanes, Interval data, CoreCycles busy,
-                                 CoreCycles tail) {
+                                 CoreCycles tail, Picoseconds room) {
   busy_[static_cast<std::size_t>(stage)] += busy;
-  return lanes.run(data.begin, data.end, busy, tail);
+  const Interval span = lanes.run(data.begin, data.end, busy, tail, room);
+  if (board_.timeline != nullptr && busy.count() > 0) {
+    std::size_t unit = 0;
+    while (unit + 1 < kUnits && units()[unit] != &lanes) ++unit;
+    show(static_cast<Timeline::Track>(unit), span, shown_);
+  }
+  return span;
 }
 
 void EngineModule::check(Picoseconds end) const {
-  for (const LaneUnit* unit : {&score_, &exponential_, &select_, &gather_}) unit->check(end);
+  for (const LaneUnit* unit : units()) unit->check(end);
 }
 
 void EngineModule::wait_until(Picoseconds t) {
@@ -63,8 +69,10 @@ void EngineModule::run() {
     try {
       for (const EngineWork& work : (*board_.work)[index_]) run_work(work);
     } catch (...) {
-      if (!board_.failure) board_.failure = std::current_exception();
-      sc_core::sc_stop();
+      if (!board_.failure) {
+        board_.failure = std::current_exception();
+        sc_core::sc_stop();
+      }
       return;
     }
     if (--board_.running == 0) board_.done.notify(sc_core::SC_ZERO_TIME);
@@ -80,6 +88,10 @@ void EngineModule::run_work(const EngineWork& work) {
     events_.at(Stage::kGather, static_cast<Event>(event)) += plans.gather.events[event];
   }
   work_end_ = now_ps();
+  coded_.clear();
+  for (LaneUnit* unit : {&score_, &exponential_, &select_, &gather_}) unit->begin_work(work_end_);
+  append(work);
+  run_lanes(Stage::kSelect, select_, {now_ps(), now_ps()}, plans.select.prelude, CoreCycles(0));
   if (plans.select.streams) {
     run_streaming(work, plans);
   } else {
@@ -93,39 +105,23 @@ void EngineModule::run_work(const EngineWork& work) {
   wait_until(merge.end);
 }
 
-EngineModule::Issued EngineModule::issue(const Fetch& fetch, Picoseconds ready) {
-  const std::uint64_t bursts = fetch.size.count() / shape_.access.count();
-  Picoseconds start = std::max(ready, bursts_.admits(bursts));
-  if (fetch.part == Part::kKey || fetch.part == Part::kValue) {
-    const std::uint64_t need = fetch.size.count() <= shape_.point.row_buffer.count()
-                                   ? fetch.size.count()
-                                   : shape_.access.count();
-    start = std::max(start, buffer_.admits(need));
+void EngineModule::append(const EngineWork& work) {
+  for (const Fetch& fetch : append_fetches(work, shape_)) {
+    work_end_ = std::max(work_end_, issue(fetch, Picoseconds(0)).last);
   }
-  wait_until(start);
-  const bool write = fetch.part == Part::kSpillWrite;
-  payload_.set_command(write ? tlm::TLM_WRITE_COMMAND : tlm::TLM_READ_COMMAND);
-  payload_.set_address(fetch.address);
-  payload_.set_data_length(static_cast<unsigned>(fetch.size.count()));
-  payload_.set_response_status(tlm::TLM_INCOMPLETE_RESPONSE);
-  sc_core::sc_time delay = sc_core::SC_ZERO_TIME;
-  socket->b_transport(payload_, delay);
-  STOAT_ENSURE(payload_.is_response_ok(), "the memory refused a transaction");
-  const Picoseconds last = now_ps() + Picoseconds(delay.value());
-  bursts_.add(bursts, last, Picoseconds(burst_time_.count() * bursts));
+}
 
-  Traffic& traffic = traffic_[static_cast<std::size_t>(fetch.part)];
-  traffic.requested += fetch.requested;
-  traffic.moved += fetch.size;
-  traffic.bursts += bursts;
-  const Stage stage = stage_of(fetch.part);
-  events_.at(stage, write ? Event::kDramWriteBits : Event::kDramReadBits) += fetch.size.count() * 8;
-  events_.at(stage, Event::kDramActivate) += extension_.activates;
-  return {extension_.first_data, last};
+void EngineModule::count_rows(const WorkItem& item) {
+  if (item.fetches.empty()) return;
+  Traffic& traffic = traffic_[static_cast<std::size_t>(item.fetches.back().part)];
+  traffic.distinct_rows += item.rows;
+  traffic.logical_rows += item.logical_rows;
+  traffic.logical += shape_.row_bytes() * item.logical_rows;
 }
 
 Interval EngineModule::run_item(const WorkItem& item, LaneUnit& lanes, Picoseconds ready,
-                                Picoseconds usable) {
+                                Picoseconds usable, Picoseconds room) {
+  if (!shape_.point.double_buffer) return run_in_turns(item, lanes, ready, usable, room);
   Issued all{Picoseconds(0), Picoseconds(0)};
   std::uint64_t bytes = 0;
   Part part = Part::kKey;
@@ -138,23 +134,66 @@ Interval EngineModule::run_item(const WorkItem& item, LaneUnit& lanes, Picosecon
   }
   const Interval span =
       run_lanes(stage_of(part), lanes, {std::max(all.first, usable), std::max(all.last, usable)},
-                item.busy, item.tail);
+                item.busy, item.tail, room);
   buffer_.add(bytes, span.end, span.end - span.begin);
-  if (!item.fetches.empty()) {
-    Traffic& traffic = traffic_[static_cast<std::size_t>(part)];
-    traffic.distinct_rows += item.rows;
-    traffic.logical_rows += item.logical_rows;
-    traffic.logical += shape_.row_bytes() * item.logical_rows;
-  }
+  count_rows(item);
   work_end_ = std::max(work_end_, span.end);
   return span;
 }
 
+// Blocks of the row buffer: one is filled, then emptied by the lanes, then the next is filled.
+Interval EngineModule::run_in_turns(const WorkItem& item, LaneUnit& lanes, Picoseconds ready,
+                                    Picoseconds usable, Picoseconds room) {
+  const std::uint64_t access = shape_.access.count();
+  const std::uint64_t block = std::max(access, shape_.point.row_buffer.count() / access * access);
+  std::uint64_t total = 0, done = 0, cycles = 0;
+  for (const Fetch& fetch : item.fetches) total += fetch.size.count();
+  Interval span{Picoseconds(0), lanes.free_at()};
+  for (const Fetch& fetch : item.fetches) {
+    for (std::uint64_t from = 0; from < fetch.size.count(); from += block) {
+      Fetch piece = fetch;
+      piece.address += from;
+      piece.size = Bytes(std::min(block, fetch.size.count() - from));
+      // What was asked for lies at the front; the rest of the last burst is not.
+      piece.requested = Bytes(std::min(
+          piece.size.count(), fetch.requested.count() - std::min(fetch.requested.count(), from)));
+      const Issued one = issue(piece, std::max(ready, emptied_));
+      done += piece.size.count();
+      const std::uint64_t until = item.busy.count() * done / total;  // exact at the end
+      const Interval work = run_lanes(stage_of(piece.part), lanes,
+                                      {std::max(one.last, usable), std::max(one.last, usable)},
+                                      CoreCycles(until - cycles), CoreCycles(0), room);
+      if (cycles == 0 && done == piece.size.count()) span.begin = work.begin;
+      cycles = until;
+      span.end = emptied_ = work.end;
+    }
+  }
+  count_rows(item);
+  work_end_ = std::max(work_end_, span.end);
+  return span;
+}
+
+// Scores leave for the exponential lanes (and the ranking comparators) through a queue of tiles.
+Picoseconds EngineModule::queue_room(std::size_t tile) const {
+  const std::size_t depth = shape_.point.queue_tiles;
+  return tile < depth ? Picoseconds(0) : coded_[tile - depth];
+}
+
 Picoseconds EngineModule::score_tile(const Plans& plans, std::size_t tile) {
+  shown_ = tile;
   const WorkItem& item = plans.score.items[tile];
-  const Interval scored = run_item(item, score_, Picoseconds(0), Picoseconds(0));
-  const Interval codes =
+  const Interval scored = run_item(item, score_, Picoseconds(0), Picoseconds(0), queue_room(tile));
+  Interval codes =
       run_lanes(Stage::kSelect, exponential_, scored, plans.select.scored[tile], CoreCycles(1));
+  if (!plans.select.ranked.empty()) {
+    codes = run_lanes(Stage::kSelect, select_, codes, plans.select.ranked[tile], CoreCycles(1));
+  }
+  coded_.push_back(codes.end);
+  if (board_.timeline != nullptr) {  // tiles scored and not yet coded
+    const auto waiting =
+        std::count_if(coded_.begin(), coded_.end(), [&](Picoseconds t) { return t > scored.end; });
+    board_.timeline->queue(index_, scored.end, static_cast<std::uint32_t>(waiting));
+  }
   work_end_ = std::max(work_end_, codes.end);
   return codes.end;
 }
@@ -176,15 +215,13 @@ void EngineModule::run_streaming(const EngineWork& work, const Plans& plans) {
   std::size_t next_row = 0, next_write = 0, next_read = 0;
   // Rows of a tile are gathered while the next one is scored.
   const auto gather = [&](std::uint32_t tile, Picoseconds codes) {
+    shown_ = tile;
     const Picoseconds spilled = transfer_spilled(plans.select.spill_reads, next_read, tile, codes);
     const Interval scan = run_lanes(Stage::kSelect, select_, {spilled, spilled},
                                     plans.select.scan[tile], CoreCycles(0));
     const bool every_row = !datapath_.gather->reads_selected_rows;
-    for (; next_row < plans.gather.items.size() && plans.gather.items[next_row].tile_index == tile;
-         ++next_row) {
-      run_item(plans.gather.items[next_row], gather_lanes(), every_row ? Picoseconds(0) : scan.end,
-               scan.end);
-    }
+    next_row = run_rows(plans.gather.items, next_row, tile, every_row ? Picoseconds(0) : scan.end,
+                        scan.end);
     work_end_ = std::max(work_end_, scan.end);
   };
   Picoseconds previous{0};
@@ -209,14 +246,12 @@ void EngineModule::run_with_exchange(const EngineWork& work, const Plans& plans)
       run_lanes(Stage::kSelect, select_, {now_ps(), now_ps()}, plans.select.preamble, CoreCycles(0))
           .end;
   for (std::uint32_t tile = 0; tile < work.tiles.size(); ++tile) {
+    shown_ = tile;
     const Picoseconds codes = transfer_spilled(plans.select.spill_reads, next_read, tile, now_ps());
     known =
         run_lanes(Stage::kSelect, select_, {codes, codes}, plans.select.scan[tile], CoreCycles(0))
             .end;
-    for (; next_row < plans.gather.items.size() && plans.gather.items[next_row].tile_index == tile;
-         ++next_row) {
-      run_item(plans.gather.items[next_row], gather_lanes(), known, known);
-    }
+    next_row = run_rows(plans.gather.items, next_row, tile, known, known);
   }
   work_end_ = std::max(work_end_, known);
 }

@@ -15,36 +15,52 @@ struct Interval {
   Picoseconds begin{0}, end{0};
 };
 
-// A group of lanes that does one thing at a time, in order. Keeps its own books of busy and idle
-// time.
+// A group of lanes that does one thing at a time, in order. Keeps its own books: every picosecond
+// is busy, starved (has work and waits for its data), blocked (data is there, the next stage's
+// queue is full) or idle (between pieces of work).
 class LaneUnit {
  public:
   explicit LaneUnit(Hertz clock) : clock_(clock) {}
 
+  // From here on waiting is for data.
+  void begin_work(Picoseconds t) {
+    if (t > free_) {
+      idle_ += t - free_;
+      free_ = t;
+    }
+  }
   // Works `busy` cycles on data that starts to arrive at `first` and is complete at `last`; `tail`
-  // of the cycles can only follow the last of it. Stalls inside the work count as idle.
-  Interval run(Picoseconds first, Picoseconds last, CoreCycles busy, CoreCycles tail) {
-    const Picoseconds begin = std::max(first, free_);
+  // of the cycles can only follow the last of it. Not before `room`, when the next stage takes the
+  // result.
+  Interval run(Picoseconds first, Picoseconds last, CoreCycles busy, CoreCycles tail,
+               Picoseconds room = Picoseconds(0)) {
+    const Picoseconds fed = std::max(first, free_);
+    const Picoseconds begin = std::max(fed, room);
     const Picoseconds work = time_of_cycles_up(busy.count(), clock_);
     const Picoseconds end = std::max(begin + work, last + time_of_cycles_up(tail.count(), clock_));
     busy_cycles_ += busy;
-    busy_time_ += work;
-    idle_time_ += (begin - free_) + (end - begin - work);
+    busy_ += work;
+    starved_ += (fed - free_) + (end - begin - work);
+    blocked_ += begin - fed;
     free_ = end;
     return {begin, end};
   }
 
   Picoseconds free_at() const { return free_; }
   CoreCycles busy_cycles() const { return busy_cycles_; }
-  // Busy and idle must fill the time to `end` exactly.
+  Picoseconds busy() const { return busy_; }
+  Picoseconds starved() const { return starved_; }
+  Picoseconds blocked() const { return blocked_; }
+  // The four must fill the time to `end` exactly.
   void check(Picoseconds end) const {
     STOAT_ENSURE(free_ <= end, "lanes work after the end of the simulation");
-    STOAT_ENSURE(busy_time_ + idle_time_ + (end - free_) == end, "busy + idle = total");
+    STOAT_ENSURE(busy_ + starved_ + blocked_ + idle_ + (end - free_) == end,
+                 "busy + starved + blocked + idle = total");
   }
 
  private:
   Hertz clock_;
-  Picoseconds free_{0}, busy_time_{0}, idle_time_{0};
+  Picoseconds free_{0}, busy_{0}, starved_{0}, blocked_{0}, idle_{0};
   CoreCycles busy_cycles_{0};
 };
 

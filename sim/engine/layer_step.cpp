@@ -2,6 +2,7 @@
 #include "sim/engine/layer_step.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 
 #include "models/error.h"
@@ -17,6 +18,7 @@ AddressPlan make_address_plan(const EngineShape& shape, const DramStandard& dram
   plan.first_layer = first_layer;
   plan.layers = end_layer - first_layer;
   plan.engines = shape.engines;
+  plan.stride = shape.stride;
   plan.dealing = shape.point.dealing;
   plan.tiles_max = static_cast<std::uint32_t>(ceil_div(std::max(context_max, 1U), kTileRows));
   plan.slots = static_cast<std::uint32_t>(ceil_div(plan.tiles_max, shape.engines));
@@ -75,20 +77,28 @@ TernaryShare ternary_share(const TraceRecords& records, const TraceHeader& heade
   share.in_union.assign(head_dim, 0);
   const std::size_t stride = head_dim / 8;
   for (const std::uint32_t record : heads) {
-    std::vector<std::uint8_t> any(head_dim, 0);
-    std::uint64_t touches = 0;
+    std::vector<std::uint32_t> times(head_dim, 0);
+    std::uint64_t touches = 0, plain = 0, shifted = 0;
     for (std::uint64_t draw = records.draw_indptr[record]; draw < records.draw_indptr[record + 1];
          ++draw) {
       const std::uint8_t* mask = records.key_mask.data() + draw * stride;
       for (std::uint32_t d = 0; d < head_dim; ++d) {
         if (!bit(mask, d)) continue;
         ++touches;
-        any[d] = 1;
+        ++times[d];
         share.in_union[d] = 1;
       }
     }
+    std::uint32_t touched = 0;
+    for (const std::uint32_t n : times) {
+      touched += n != 0 ? 1 : 0;
+      plain += n & 1U;
+      shifted += static_cast<std::uint64_t>(std::popcount(n)) - (n & 1U);
+    }
     share.touches.push_back(touches);
-    share.touched.push_back(static_cast<std::uint32_t>(std::count(any.begin(), any.end(), 1)));
+    share.touched.push_back(touched);
+    share.plain_bits.push_back(plain);
+    share.shifted_bits.push_back(shifted);
   }
   share.union_size =
       static_cast<std::uint32_t>(std::count(share.in_union.begin(), share.in_union.end(), 1));
@@ -123,8 +133,47 @@ struct Splitter {
   const AddressPlan& plan;
   LayerWork& work;
 
+  [[noreturn]] void refuse(std::uint32_t record, const std::string& found,
+                           const std::string& expected) const {
+    throw damaged_error({},
+                        "record " + std::to_string(record) + " (step " +
+                            std::to_string(records.step[record]) + ", layer " +
+                            std::to_string(records.layer[record]) + ", query head " +
+                            std::to_string(records.q_head[record]) + "): " + found,
+                        expected, "stoat trace check");
+  }
+
+  // Rows increase and lie in the context; counts sum to the budget (top-k: to the rows there are).
+  void check_rows(std::uint32_t record) const {
+    std::uint64_t sum = 0;
+    const std::uint64_t begin = records.value_indptr[record],
+                        end = records.value_indptr[record + 1];
+    for (std::uint64_t k = begin; k < end; ++k) {
+      if (records.row[k] >= records.context[record]) {
+        refuse(record, "row " + std::to_string(records.row[k]),
+               "a row of the context of " + std::to_string(records.context[record]));
+      }
+      if (k > begin && records.row[k] <= records.row[k - 1]) {
+        refuse(record,
+               "row " + std::to_string(records.row[k]) + " after row " +
+                   std::to_string(records.row[k - 1]),
+               "increasing rows");
+      }
+      sum += records.count[k];
+    }
+    if (records.kind[record] == RecordKind::kDense) return;
+    const std::uint64_t expected = header.method == Method::kTopK
+                                       ? std::min(records.budget[record], records.context[record])
+                                       : records.budget[record];
+    if (sum != expected) {
+      refuse(record, "counts that sum to " + std::to_string(sum),
+             "S = " + std::to_string(expected));
+    }
+  }
+
   void check_group(const Indices& heads) const {
     for (const std::uint32_t record : heads) {
+      check_rows(record);
       if (records.context[record] != records.context[heads.front()] ||
           records.kv_head[record] >= header.n_kv_heads) {
         throw damaged_error({},
@@ -179,6 +228,7 @@ struct Splitter {
     Recount& recount = work.recount;
     const std::uint64_t context = records.context[heads.front()];
     recount.context_max = std::max(recount.context_max, records.context[heads.front()]);
+    ++recount.groups;
     recount.key_rows += context;
     recount.key_rows_logical += context * heads.size();
     const bool skips = ternary != nullptr && shape.point.k_layout == KLayout::kFeatureMajor;
@@ -211,7 +261,7 @@ struct Splitter {
     const std::uint32_t kv_head = records.kv_head[heads.front()];
     for (std::uint32_t e = 0; e < plan.engines; ++e) {
       out[e].ternary = ternary;
-      work.of_engine[std::size_t{kv_head} * plan.engines + e].push_back(std::move(out[e]));
+      work.of_engine[std::size_t{kv_head} * plan.stride + e].push_back(std::move(out[e]));
     }
   }
 };
@@ -222,7 +272,7 @@ LayerWork split_layer_step(const TraceRecords& records, const TraceHeader& heade
                            const LayerStep& layer_step, const EngineShape& shape,
                            const AddressPlan& plan, bool dense, bool ternary) {
   LayerWork work;
-  work.of_engine.resize(std::size_t{header.n_kv_heads} * plan.engines);
+  work.of_engine.resize(std::size_t{header.n_kv_heads} * plan.stride);
   work.ternary.reserve(layer_step.records.size());  // shares keep pointers into it
   Splitter splitter{records, header, shape, plan, work};
   const Indices& all = layer_step.records;

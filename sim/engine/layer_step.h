@@ -17,10 +17,11 @@
 
 namespace stoat::sim {
 
-// Where rows live. One engine = one pseudo-channel; KV head h owns engines [h * engines, (h + 1) *
-// engines).
+// Where rows live. One engine = one pseudo-channel; KV head h owns engines [h * stride, h * stride
+// + engines).
 struct AddressPlan {
   std::uint32_t engines = 0;       // of a KV head
+  std::uint32_t stride = 0;        // >= engines
   std::uint32_t tiles_max = 0;     // of the longest sequence
   std::uint32_t slots = 0;         // tiles of one sequence and layer in one engine
   std::uint64_t region_bytes = 0;  // of K (or V) of one sequence and layer
@@ -58,6 +59,7 @@ struct Recount {
                 key_rows_logical = 0;  // distinct rows of the context, KV groups summed
   std::uint64_t value_rows = 0, value_rows_logical = 0;  // of the selected rows
   std::uint64_t draws = 0;
+  std::uint64_t groups = 0;  // KV heads of sequences
   std::uint64_t touched_by_heads = 0, head_steps = 0, touched_by_groups = 0, group_steps = 0;
   Bytes key_requested{0};
   std::uint32_t context_max = 0;
@@ -65,7 +67,7 @@ struct Recount {
 
 struct LayerWork {
   std::vector<std::vector<EngineWork>>
-      of_engine;                      // [kv_heads * engines][groups, in order of sequence]
+      of_engine;                      // [kv_heads * stride][groups, in order of sequence]
   std::vector<TernaryShare> ternary;  // owners of what the shares point to
   Recount recount;
 };

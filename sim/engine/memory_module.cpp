@@ -25,10 +25,14 @@ void MemoryModule::transport(int pseudo_channel, tlm::tlm_generic_payload& paylo
   request.address = payload.get_address();
   request.size = Bytes(payload.get_data_length());
   request.write = payload.is_write();
+  request.partial = request.write && extension->partial;
   request.arrival = now_ps() + Picoseconds(delay.value());
   const std::uint64_t before = channel_.counts(request.pseudo_channel).activates;
+  const std::uint64_t reads = channel_.counts(request.pseudo_channel).read_bursts;
   const MemoryReply reply = channel_.access(request);
   extension->activates = channel_.counts(request.pseudo_channel).activates - before;
+  extension->changed_bursts =
+      request.write ? channel_.counts(request.pseudo_channel).read_bursts - reads : 0;
   extension->first_data = reply.first_data;
   delay = sc_from(reply.done - now_ps());
   payload.set_response_status(tlm::TLM_OK_RESPONSE);

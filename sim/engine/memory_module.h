@@ -23,8 +23,10 @@ namespace stoat::sim {
 // Rides on a payload: what the engine needs besides the completion time.
 class MemoryExtension final : public tlm::tlm_extension<MemoryExtension> {
  public:
-  Picoseconds first_data{0};    // absolute time
-  std::uint64_t activates = 0;  // row activations this transaction caused
+  Picoseconds first_data{0};         // absolute time
+  std::uint64_t activates = 0;       // row activations this transaction caused
+  std::uint64_t changed_bursts = 0;  // bursts read before they were partly overwritten
+  bool partial = false;              // in: a write of less than its bursts
 
   tlm::tlm_extension_base* clone() const override { return new MemoryExtension(*this); }
   void copy_from(const tlm::tlm_extension_base& other) override {

@@ -33,6 +33,22 @@ struct Traffic {
 };
 using PartTraffic = std::array<Traffic, kParts>;
 
+// How a kind of lanes spent the run, summed over engines; the rest of the time it had no work.
+struct UnitUse {
+  Picoseconds busy{0}, starved{0}, blocked{0};
+  UnitUse& operator+=(const UnitUse& other) {
+    busy += other.busy;
+    starved += other.starved;
+    blocked += other.blocked;
+    return *this;
+  }
+  friend bool operator==(const UnitUse&, const UnitUse&) = default;
+};
+enum class Unit : std::uint8_t { kScore, kExponential, kSelect, kGather };
+inline constexpr std::size_t kUnits = 4;
+inline constexpr std::array<const char*, kUnits> kUnitNames = {"score", "exponential", "select",
+                                                               "gather"};
+
 struct StepResult {
   std::uint32_t step = 0, context_len = 0;  // context of the longest sequence
   CoreCycles cycles{0};
@@ -57,6 +73,10 @@ struct DatapathResult {
   std::uint64_t read_bursts = 0, write_bursts = 0;
   Picoseconds data_bus_busy{0};            // summed over pseudo-channels
   std::array<CoreCycles, kStages> busy{};  // summed over engines
+  std::array<UnitUse, kUnits> units{};     // summed over engines
+  // Summed over channels; the row commands' slots, and tRC an activation summed over banks.
+  Picoseconds row_bus_busy{0}, bank_busy{0};
+  std::uint64_t channels = 0, banks = 0;  // of all stacks
   // Ternary: features touched, summed over (query head | KV group, layer step), and how many there
   // were.
   std::uint64_t touched_by_heads = 0, head_steps = 0, touched_by_groups = 0, group_steps = 0;
@@ -65,6 +85,14 @@ struct DatapathResult {
   Traffic total_traffic() const {
     Traffic sum;
     for (const Traffic& each : traffic) sum += each;
+    return sum;
+  }
+  // Without the append of the new token, which is counted apart.
+  Traffic attention_traffic() const {
+    Traffic sum;
+    for (std::size_t i = 0; i < kParts; ++i) {
+      if (static_cast<Part>(i) != Part::kAppend) sum += traffic[i];
+    }
     return sum;
   }
   friend bool operator==(const DatapathResult&, const DatapathResult&) = default;

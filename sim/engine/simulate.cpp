@@ -8,10 +8,13 @@
 #include <vector>
 
 #include "models/error.h"
+#include "sim/engine/bank_watcher.h"
 #include "sim/engine/conservation.h"
 #include "sim/engine/engine_module.h"
 #include "sim/engine/layer_step.h"
+#include "sim/engine/memory_model.h"
 #include "sim/engine/memory_module.h"
+#include "sim/engine/placement.h"
 
 namespace stoat::sim {
 namespace {
@@ -24,6 +27,7 @@ void add(Recount& sum, const Recount& part) {
   sum.value_rows += part.value_rows;
   sum.value_rows_logical += part.value_rows_logical;
   sum.draws += part.draws;
+  sum.groups += part.groups;
   sum.touched_by_heads += part.touched_by_heads;
   sum.head_steps += part.head_steps;
   sum.touched_by_groups += part.touched_by_groups;
@@ -109,37 +113,66 @@ class Controller final : public sc_core::sc_module {
   std::uint32_t engines_;
 };
 
+// The own channel model behind the boundary.
+class ChannelMemory final : public MemoryModel {
+ public:
+  ChannelMemory(const std::string& name, const DramStandard& standard, std::uint32_t outstanding)
+      : module_(name.c_str(), standard, outstanding) {}
+  tlm::tlm_target_socket<32>& target(std::uint32_t pseudo_channel) override {
+    return module_.socket(pseudo_channel);
+  }
+  bool blocks() const override { return false; }
+  void observe(ChannelObserver& observer) override { module_.channel().observe(observer); }
+  ChannelCounts finish(Picoseconds end) override {
+    module_.channel().finish(end);
+    return module_.channel().counts();
+  }
+
+ private:
+  MemoryModule module_;
+};
+
 // All modules, in the order of the data flow.
 struct Accelerator {
   Accelerator(const SimulationInput& input, const EngineShape& shape, const DramStandard& dram,
               const AddressPlan& plan) {
-    const std::uint32_t total = dram.pseudo_channels_total();
-    for (std::uint32_t i = 0; i < dram.channels; ++i) {
-      memory.push_back(std::make_unique<MemoryModule>(("memory" + std::to_string(i)).c_str(), dram,
-                                                      input.point.outstanding_bursts));
+    const std::uint32_t total = pseudo_channels(dram, input.point);
+    for (std::uint32_t i = 0; i < dram.channels * input.point.stacks; ++i) {
+      const MemoryFactory make = input.memory != nullptr ? input.memory : make_channel_memory;
+      memory.push_back(make("memory" + std::to_string(i), dram, i, input.point.outstanding_bursts));
+      if (input.timeline != nullptr) {
+        watchers.push_back(std::make_unique<BankWatcher>(*input.timeline, i * dram.pseudo_channels,
+                                                         dram.pseudo_channels, dram.banks()));
+        memory.back()->observe(*watchers.back());
+      }
     }
-    for (std::uint32_t i = 0; i < total / shape.engines; ++i) {
+    board.timeline = input.timeline;
+    for (std::uint32_t i = 0; i < total / shape.stride; ++i) {
       heads.push_back(std::make_unique<HeadBarrier>(shape.engines, input.point.exchange_latency));
     }
     for (std::uint32_t i = 0; i < total; ++i) {
       engines.push_back(std::make_unique<EngineModule>(("engine" + std::to_string(i)).c_str(), i,
                                                        shape, dram, *input.datapath,
-                                                       *heads[i / shape.engines], board));
-      engines.back()->socket.bind(
-          memory[i / dram.pseudo_channels]->socket(i % dram.pseudo_channels));
+                                                       *heads[i / shape.stride], board));
+      MemoryModel& model = *memory[i / dram.pseudo_channels];
+      engines.back()->socket.bind(model.target(i % dram.pseudo_channels));
+      engines.back()->memory_blocks(model.blocks());
     }
     controller = std::make_unique<Controller>("controller", input, shape, plan, board, total);
     controller->moved = [this] {
       Bytes sum{0};
       for (const auto& engine : engines) {
-        for (const Traffic& traffic : engine->traffic()) sum += traffic.moved;
+        for (std::size_t i = 0; i < kParts; ++i) {
+          if (static_cast<Part>(i) != Part::kAppend) sum += engine->traffic()[i].moved;
+        }
       }
       return sum;
     };
   }
 
   StepBoard board;
-  std::vector<std::unique_ptr<MemoryModule>> memory;
+  std::vector<std::unique_ptr<BankWatcher>> watchers;
+  std::vector<std::unique_ptr<MemoryModel>> memory;
   std::vector<std::unique_ptr<HeadBarrier>> heads;
   std::vector<std::unique_ptr<EngineModule>> engines;
   std::unique_ptr<Controller> controller;
@@ -156,7 +189,7 @@ void share_out(DatapathResult& result, Event event, std::uint64_t count) {
     all += bytes;
   }
   std::uint64_t left = count;
-  for (const Stage stage : {Stage::kScore, Stage::kSelect}) {
+  for (const Stage stage : {Stage::kScore, Stage::kSelect, Stage::kAppend}) {
     const auto index = static_cast<std::size_t>(stage);
     const std::uint64_t share =
         all == 0 ? 0 : static_cast<std::uint64_t>(moved[index] * count / all);
@@ -166,12 +199,11 @@ void share_out(DatapathResult& result, Event event, std::uint64_t count) {
   result.events.at(Stage::kGather, event) += left;
 }
 
-void collect_memory(Accelerator& accelerator, Picoseconds end, DatapathResult& result) {
+void collect_memory(Accelerator& accelerator, const DramStandard& dram, Picoseconds end,
+                    DatapathResult& result) {
   ChannelCounts memory;
-  for (const auto& module : accelerator.memory) {
-    module->channel().finish(end);
-    memory += module->channel().counts();
-  }
+  for (const auto& model : accelerator.memory) memory += model->finish(end);
+  for (const auto& watcher : accelerator.watchers) watcher->finish(end);
   result.activates = memory.activates;
   result.row_hits = memory.row_hits;
   result.row_misses = memory.row_misses;
@@ -179,11 +211,18 @@ void collect_memory(Accelerator& accelerator, Picoseconds end, DatapathResult& r
   result.read_bursts = memory.read_bursts;
   result.write_bursts = memory.write_bursts;
   result.data_bus_busy = memory.data_bus_busy;
+  result.channels = accelerator.memory.size();
+  result.banks = std::uint64_t{dram.banks()} * result.engines;
+  const std::uint64_t half_cycles =
+      memory.activates * dram.activate_bus_cycles + memory.precharges * dram.precharge_bus_cycles;
+  result.row_bus_busy = time_of_cycles(half_cycles, Hertz(2 * dram.command_clock.count()));
+  result.bank_busy = time_of_cycles(memory.activates * dram.rc, dram.command_clock);
   share_out(result, Event::kDramRefresh, memory.refreshes);
   share_out(result, Event::kDramBackgroundNs, end.count() / 1000 * result.engines);
 }
 
-DatapathResult collect(const SimulationInput& input, Accelerator& accelerator) {
+DatapathResult collect(const SimulationInput& input, const DramStandard& dram,
+                       Accelerator& accelerator) {
   const Picoseconds end = now_ps();
   DatapathResult result;
   result.datapath = input.datapath->name;
@@ -198,8 +237,9 @@ DatapathResult collect(const SimulationInput& input, Accelerator& accelerator) {
     result.events += engine->events();
     for (std::size_t i = 0; i < kParts; ++i) result.traffic[i] += engine->traffic()[i];
     for (std::size_t i = 0; i < kStages; ++i) result.busy[i] += engine->busy(static_cast<Stage>(i));
+    for (std::size_t i = 0; i < kUnits; ++i) result.units[i] += engine->use(static_cast<Unit>(i));
   }
-  collect_memory(accelerator, end, result);
+  collect_memory(accelerator, dram, end, result);
   Controller& controller = *accelerator.controller;
   const Recount& recount = controller.recount;
   result.layer_steps = controller.layer_steps;
@@ -221,16 +261,35 @@ DatapathResult collect(const SimulationInput& input, Accelerator& accelerator) {
 
 }  // namespace
 
+std::unique_ptr<MemoryModel> make_channel_memory(const std::string& name,
+                                                 const DramStandard& standard, std::uint32_t,
+                                                 std::uint32_t outstanding_bursts) {
+  return std::make_unique<ChannelMemory>(name, standard, outstanding_bursts);
+}
+
+std::uint32_t pseudo_channels(const DramStandard& dram, const DesignPoint& point) {
+  return dram.pseudo_channels_total() * point.stacks;
+}
+
 EngineShape engine_shape(const DesignPoint& point, const DramStandard& dram,
                          const TraceHeader& header) {
   EngineShape shape;
   shape.point = point;
   shape.head_dim = header.head_dim;
   shape.access = dram.access_size;
-  shape.engines = engines_per_kv_head(dram.pseudo_channels_total(), header.n_kv_heads);
-  // Queries of 16 bit and accumulators of 32 bit of a whole group.
+  shape.stride = engines_per_kv_head(pseudo_channels(dram, point), header.n_kv_heads);
+  shape.engines = point.engines_per_head == 0 ? shape.stride : point.engines_per_head;
+  if (shape.engines > shape.stride) {
+    throw usage_error({}, "mapping.engines_per_head of " + std::to_string(shape.engines),
+                      "at most " + std::to_string(shape.stride) + ": pseudo-channels / KV heads",
+                      "--set mapping.engines_per_head=all");
+  }
+  // Queries of 16 bit and the widest accumulators of a whole group.
+  const std::uint32_t width = std::max({accumulator_bits(point.dense_accumulator),
+                                        accumulator_bits(point.gather_add_accumulator),
+                                        accumulator_bits(point.ternary_accumulator)});
   const std::uint64_t needed =
-      std::uint64_t{header.group()} * header.head_dim * (kQueryWidth + kAccumulatorWidth) / 8;
+      std::uint64_t{header.group()} * header.head_dim * (kQueryWidth + width) / 8;
   if (needed > point.query_buffer.count()) {
     throw usage_error(
         {}, "engine.query_buffer of " + std::to_string(point.query_buffer.count()) + " B",
@@ -246,7 +305,7 @@ EngineShape engine_shape(const DesignPoint& point, const DramStandard& dram,
 }
 
 DatapathResult simulate(const SimulationInput& input) {
-  DramStandard dram = input.dram;
+  DramStandard dram = placed_standard(input.dram, input.point.placement);
   if (!input.point.refresh) dram.refresh_interval = 0;
   const EngineShape shape = engine_shape(input.point, dram, input.header);
   const AddressPlan plan =
@@ -256,7 +315,7 @@ DatapathResult simulate(const SimulationInput& input) {
   Accelerator accelerator(input, shape, dram, plan);
   sc_core::sc_start();
   if (accelerator.board.failure) std::rethrow_exception(accelerator.board.failure);
-  const DatapathResult result = collect(input, accelerator);
+  const DatapathResult result = collect(input, dram, accelerator);
   check_conservation(result, accelerator.controller->recount, *input.datapath, shape, dram);
   return result;
 }

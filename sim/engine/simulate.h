@@ -7,14 +7,24 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
 
 #include "models/dram/standard.h"
 #include "sim/datapath/catalog.h"
 #include "sim/design_point.h"
 #include "sim/engine/result.h"
+#include "sim/engine/timeline.h"
 #include "traces/trace.h"
 
 namespace stoat::sim {
+
+class MemoryModel;
+// Makes one channel of a memory model (sim/engine/memory_model.h).
+using MemoryFactory = std::unique_ptr<MemoryModel> (*)(const std::string& name,
+                                                       const DramStandard& standard,
+                                                       std::uint32_t index,
+                                                       std::uint32_t outstanding_bursts);
 
 struct SimulationInput {
   DesignPoint point;
@@ -27,10 +37,15 @@ struct SimulationInput {
   // Records of steps [first, first + count).
   std::function<TraceRecords(std::uint32_t first, std::uint32_t count)> read_steps;
   std::atomic<std::uint64_t>* progress = nullptr;  // layer steps done; may be null
+  Timeline* timeline = nullptr;                    // may be null
+  MemoryFactory memory = nullptr;                  // null: the own channel model
 };
 
 // Throws Error for a design that does not fit the trace, Bug when a conservation check fails.
 DatapathResult simulate(const SimulationInput& input);
+
+// Pseudo-channels (= engines) of all stacks.
+std::uint32_t pseudo_channels(const DramStandard& dram, const DesignPoint& point);
 
 // What would make simulate() refuse: KV heads against pseudo-channels, buffers against the group.
 // Throws Error.

@@ -21,6 +21,12 @@ ChannelCounts& ChannelCounts::operator+=(const ChannelCounts& other) {
   row_misses += other.row_misses;
   bytes_moved += other.bytes_moved;
   data_bus_busy += other.data_bus_busy;
+  bank_refreshes += other.bank_refreshes;
+  power_downs += other.power_downs;
+  active_standby += other.active_standby;
+  precharge_standby += other.precharge_standby;
+  active_down += other.active_down;
+  precharge_down += other.precharge_down;
   return *this;
 }
 
@@ -46,6 +52,7 @@ struct DramChannel::State {
                  "request of " + std::to_string(request.size.count()) + " bytes at " +
                      std::to_string(request.address) + " within the pseudo-channel's " +
                      std::to_string(map.capacity().count()) + " bytes");
+    STOAT_ENSURE(request.write || !request.partial, "only writes can be partial");
     STOAT_ENSURE(request.arrival >= last_arrival,
                  "request at " + std::to_string(request.arrival.count()) +
                      " ps not before the last, at " + std::to_string(last_arrival.count()) + " ps");
@@ -74,12 +81,21 @@ MemoryReply DramChannel::access(const MemoryRequest& request) {
   const std::uint64_t burst = state.standard.access_size.count();
   const std::uint64_t contiguous = state.map.contiguous().count();
   const std::uint64_t activates = pseudo_channel.counts().activates;
+  const bool change = request.partial && state.standard.masked_write == 0;
   DataTimes times;
   std::uint64_t address = request.address;
   for (std::uint64_t left = request.size.count(); left > 0;) {
-    const std::uint64_t bytes = std::min(left, contiguous - (address & (contiguous - 1)));
+    // A burst that is read, changed and written back goes by itself: the write follows its data.
+    const std::uint64_t bytes =
+        change ? burst : std::min(left, contiguous - (address & (contiguous - 1)));
+    Tick ready = 0;
+    if (change) {
+      DataTimes read;
+      pseudo_channel.transfer(state.map.decode(address), 1, false, arrival, 0, state.bus, read);
+      ready = read.last;
+    }
     pseudo_channel.transfer(state.map.decode(address), static_cast<std::uint32_t>(bytes / burst),
-                            request.write, arrival, state.bus, times);
+                            request.write, arrival, ready, state.bus, times);
     address += bytes;
     left -= bytes;
   }
@@ -91,6 +107,15 @@ void DramChannel::finish(Picoseconds end) {
   State& state = *state_;
   const Tick last = cycles_until(end, state.ticks);
   for (PseudoChannel& pseudo_channel : state.pseudo_channels) pseudo_channel.finish(last);
+  const ChannelCounts all = counts();
+  STOAT_ENSURE(all.activates * state.standard.activate_bus_cycles <= last,
+               "the row-command bus carries one activation at a time");
+}
+
+void DramChannel::observe(ChannelObserver& observer) {
+  for (std::uint32_t i = 0; i < state_->pseudo_channels.size(); ++i) {
+    state_->pseudo_channels[i].observe(observer, i, state_->ticks);
+  }
 }
 
 ChannelCounts DramChannel::counts() const {

@@ -24,6 +24,9 @@ struct MemoryRequest {
   Bytes size{0};              // a multiple of the access granularity, > 0
   bool write = false;
   Picoseconds arrival{0};  // not before the previous request's arrival (Bug otherwise)
+  // A write of less than a burst: masked where the standard can, else every burst is read, changed
+  // and written back.
+  bool partial = false;
 };
 
 struct MemoryReply {
@@ -38,6 +41,10 @@ struct ChannelCounts {
   std::uint64_t row_misses = 0;  // bursts that needed an activation
   Bytes bytes_moved{0};          // bursts * access granularity
   Picoseconds data_bus_busy{0};  // summed over pseudo-channels
+  // Counted by DramController: refreshes of single banks; background time by state (summed over
+  // pseudo-channels, together the whole time) and how often a pseudo-channel was powered down.
+  std::uint64_t bank_refreshes = 0, power_downs = 0;
+  Picoseconds active_standby{0}, precharge_standby{0}, active_down{0}, precharge_down{0};
   ChannelCounts& operator+=(const ChannelCounts& other);
   friend bool operator==(const ChannelCounts&, const ChannelCounts&) = default;
 };
@@ -46,6 +53,16 @@ struct ChannelOptions {
   // Entries of a pseudo-channel's request queue, in bursts: a burst enters (and may cause an
   // activation) when the burst that held its entry has delivered its data. 0: no limit.
   std::uint32_t queue_bursts = 0;
+};
+
+// Told what the banks do, for timelines; in the order of placement, not of time.
+class ChannelObserver {
+ public:
+  virtual ~ChannelObserver() = default;
+  virtual void row_opened(std::uint32_t pseudo_channel, std::uint32_t bank, std::uint32_t row,
+                          Picoseconds at) = 0;
+  virtual void row_closed(std::uint32_t pseudo_channel, std::uint32_t bank, Picoseconds at) = 0;
+  virtual void refreshed(std::uint32_t pseudo_channel, Picoseconds begin, Picoseconds end) = 0;
 };
 
 class DramChannel {
@@ -61,7 +78,8 @@ class DramChannel {
   // peak, bursts * granularity = bytes moved, hits + misses = bursts. Throws Bug when it does not
   // hold.
   void finish(Picoseconds end);
-  ChannelCounts counts() const;  // of all pseudo-channels
+  void observe(ChannelObserver& observer);  // which must outlive the channel
+  ChannelCounts counts() const;             // of all pseudo-channels
   ChannelCounts counts(std::uint32_t pseudo_channel) const;
   const AddressMap& address_map() const;
 

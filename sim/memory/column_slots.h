@@ -1,9 +1,10 @@
 // Which moments of a pseudo-channel's column bus are still free, as bitmaps over time.
 //
 // A column command at t blocks (t - tCCD, t + tCCD) for others: tCCD_S within its stack ID, tCCD_L
-// within its bank group, tCCD_R for other stack IDs. Later requests may fill gaps between earlier
-// ones (that is how two bank groups share the bus), but never move them. Time is in ticks of half a
-// command cycle.
+// within its bank group (tCCD_L_WR from write to write), tCCD_R for other stack IDs. Later requests
+// may fill gaps between earlier ones (that is how two bank groups share the bus), but never move
+// them. Time is in ticks of half a command cycle. Where tCCD_L leaves gaps too short for another
+// burst (DDR5: less than two tCCD_S), commands keep to a grid of tCCD_S.
 #pragma once
 
 #include <algorithm>
@@ -12,43 +13,43 @@
 #include <vector>
 
 #include "models/dram/standard.h"
+#include "sim/memory/tick_timing.h"
 
 namespace stoat::sim {
-
-using Tick = std::uint64_t;
 
 class ColumnSlots {
  public:
   explicit ColumnSlots(const DramStandard& standard)
       : stacks_(standard.stack_ids),
         groups_(standard.bank_groups),
-        lanes_(stacks_ + stacks_ * groups_),
+        lanes_(stacks_ + 2 * stacks_ * groups_),
         reach_short_(2 * standard.ccd_short - 1),
         reach_long_(2 * standard.ccd_long - 1),
+        reach_write_(2 * standard.ccd_write_long - 1),
         reach_stack_(2 * standard.ccd_stack - 1),
+        grid_(standard.ccd_long > standard.ccd_short && standard.ccd_long < 2 * standard.ccd_short
+                  ? Tick{2} * standard.ccd_short
+                  : 0),
         words_(kFirstWords * lanes_) {}
 
   // The first tick >= from at which a column command of this bank group fits. `from` must not lie
   // before the last forget_before().
-  Tick first_free(Tick from, std::uint32_t stack, std::uint32_t group) const {
-    std::uint64_t word = from >> 6;
-    if (word > last_word_) return from;
-    const std::uint32_t other = stacks_ + stack * groups_ + group;
-    const std::uint64_t* cell = cells(word);
-    std::uint64_t blocked = cell[stack] | cell[other] | ((std::uint64_t{1} << (from & 63)) - 1);
-    while (blocked == ~std::uint64_t{0}) {
-      if (++word > last_word_) return word << 6;
-      cell = cells(word);
-      blocked = cell[stack] | cell[other];
+  Tick first_free(Tick from, std::uint32_t stack, std::uint32_t group, bool write) const {
+    if (grid_ == 0) return any_free(from, stack, group, write);
+    for (;;) {
+      from = (from + grid_ - 1) / grid_ * grid_;
+      const Tick at = any_free(from, stack, group, write);
+      if (at == from) return at;
+      from = at;
     }
-    return (word << 6) + static_cast<Tick>(std::countr_one(blocked));
   }
 
-  void take(Tick at, std::uint32_t stack, std::uint32_t group) {
-    const Tick reach = std::max(reach_long_, reach_stack_);
+  void take(Tick at, std::uint32_t stack, std::uint32_t group, bool write) {
+    const Tick reach = std::max({reach_long_, reach_stack_, write ? reach_write_ : 0});
     if ((at + reach) >> 6 >= base_word_ + capacity()) grow((at + reach) >> 6);
     last_word_ = std::max(last_word_, (at + reach) >> 6);
     mark(stacks_ + stack * groups_ + group, at, reach_long_);
+    if (write) mark(stacks_ + (stacks_ + stack) * groups_ + group, at, reach_write_);
     for (std::uint32_t s = 0; s < stacks_; ++s) {
       mark(s, at, s == stack ? reach_short_ : reach_stack_);
     }
@@ -69,6 +70,21 @@ class ColumnSlots {
  private:
   static constexpr std::uint64_t kFirstWords = 64;
 
+  Tick any_free(Tick from, std::uint32_t stack, std::uint32_t group, bool write) const {
+    std::uint64_t word = from >> 6;
+    if (word > last_word_) return from;
+    const std::uint32_t other = stacks_ + stack * groups_ + group;
+    const std::uint32_t written = write ? other + stacks_ * groups_ : other;
+    const std::uint64_t* cell = cells(word);
+    std::uint64_t blocked =
+        cell[stack] | cell[other] | cell[written] | ((std::uint64_t{1} << (from & 63)) - 1);
+    while (blocked == ~std::uint64_t{0}) {
+      if (++word > last_word_) return word << 6;
+      cell = cells(word);
+      blocked = cell[stack] | cell[other] | cell[written];
+    }
+    return (word << 6) + static_cast<Tick>(std::countr_one(blocked));
+  }
   std::uint64_t capacity() const { return capacity_mask_ + 1; }
   std::uint64_t* cells(std::uint64_t word) { return &words_[(word & capacity_mask_) * lanes_]; }
   const std::uint64_t* cells(std::uint64_t word) const {
@@ -103,7 +119,8 @@ class ColumnSlots {
   }
 
   std::uint32_t stacks_, groups_, lanes_;
-  Tick reach_short_, reach_long_, reach_stack_;
+  Tick reach_short_, reach_long_, reach_write_, reach_stack_;
+  Tick grid_;                         // 0: any tick
   std::vector<std::uint64_t> words_;  // [word & mask, lane]; beyond last_word_ all zero
   std::uint64_t capacity_mask_ = kFirstWords - 1;
   std::uint64_t base_word_ = 0;

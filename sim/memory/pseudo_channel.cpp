@@ -7,17 +7,27 @@
 
 namespace stoat::sim {
 
+namespace {
+
+// A column command of several cycles counts from its last.
+Tick late(const DramStandard& s) {
+  return s.column_bus_cycles > 2 ? s.column_bus_cycles - Tick{2} : 0;
+}
+
+}  // namespace
+
 PseudoChannel::Timing::Timing(const DramStandard& s)
     : activate(s.activate_bus_cycles),
       precharge(s.precharge_bus_cycles),
       to_read(activate + Tick{2} * s.rcd_read),
       to_write(activate + Tick{2} * s.rcd_write),
-      read_data(Tick{2} * (s.read_latency + s.burst_cycles)),
-      write_data(Tick{2} * (s.write_latency + s.burst_cycles)),
+      read_data(late(s) + Tick{2} * (s.read_latency + s.burst_cycles)),
+      write_data(late(s) + Tick{2} * (s.write_latency + s.burst_cycles)),
       burst(Tick{2} * s.burst_cycles),
       rp(Tick{2} * s.rp),
       ras(Tick{2} * s.ras),
       rc(Tick{2} * s.rc),
+      faw(Tick{2} * s.faw),
       rtp(Tick{2} * s.rtp),
       write_recovery(write_data + Tick{2} * s.wr),
       rtw(Tick{2} * s.rtw),
@@ -38,7 +48,7 @@ PseudoChannel::PseudoChannel(const DramStandard& standard, std::uint32_t queue_b
       queue_(queue_bursts) {}
 
 void PseudoChannel::transfer(const BankAddress& where, std::uint32_t bursts, bool write,
-                             Tick arrival, RowCommandBus& bus, DataTimes& times) {
+                             Tick arrival, Tick ready, RowCommandBus& bus, DataTimes& times) {
   Bank& bank = banks_[(where.stack * groups_ + where.bank_group) * banks_per_group_ + where.bank];
   const Tick to_data = write ? timing_.write_data : timing_.read_data;
   Tick last = times.last;
@@ -48,7 +58,7 @@ void PseudoChannel::transfer(const BankAddress& where, std::uint32_t bursts, boo
       columns_.forget_before(entered);
       activations_.forget_before(entered);
     }
-    const Tick data = place(bank, where, write, entered, bus) + to_data;
+    const Tick data = place(bank, where, write, std::max(entered, ready), bus) + to_data;
     if (!queue_.empty()) {
       queue_[next_entry_] = data;
       if (++next_entry_ == queue_.size()) next_entry_ = 0;
@@ -82,7 +92,7 @@ Tick PseudoChannel::place(Bank& bank, const BankAddress& where, bool write, Tick
       plan = plan_row(bank, where, from, bus);
       ready = std::max(ready, plan.activate_at + (write ? timing_.to_write : timing_.to_read));
     }
-    const Tick at = columns_.first_free(ready, where.stack, where.bank_group);
+    const Tick at = columns_.first_free(ready, where.stack, where.bank_group, write);
     if (at >= refresh_due_) {
       refresh();
       continue;
@@ -116,10 +126,18 @@ void PseudoChannel::open_row(Bank& bank, const BankAddress& where, const RowPlan
   if (plan.precharge) {
     bus.take(plan.precharge_at, timing_.precharge);
     ++counts_.precharges;
+    if (observer_ != nullptr) {
+      observer_->row_closed(index_, number_of(bank), time_of_cycles(plan.precharge_at, ticks_));
+    }
+  }
+  if (observer_ != nullptr) {
+    observer_->row_opened(index_, number_of(bank), where.row,
+                          time_of_cycles(plan.activate_at, ticks_));
   }
   bus.take(plan.activate_at, timing_.activate);
   activations_.take(plan.activate_at, where.stack, where.bank_group);
   ++counts_.activates;
+  ++bank.activations;
   bank.open = true;
   bank.row = where.row;
   bank.read_ready = plan.activate_at + timing_.to_read;
@@ -138,7 +156,7 @@ Tick PseudoChannel::direction_ready(const BankAddress& where, bool write) const 
 }
 
 void PseudoChannel::take_column(Bank& bank, const BankAddress& where, bool write, Tick at) {
-  columns_.take(at, where.stack, where.bank_group);
+  columns_.take(at, where.stack, where.bank_group, write);
   if (write) {
     writes_ = true;
     last_write_ = std::max(last_write_, at);
@@ -162,8 +180,14 @@ void PseudoChannel::refresh() {
     start = std::max(start, bank.precharge_ready + timing_.rp);
     bank.open = false;
     ++counts_.precharges;
+    if (observer_ != nullptr) {
+      observer_->row_closed(index_, number_of(bank), time_of_cycles(bank.precharge_ready, ticks_));
+    }
   }
   refreshed_ = start + timing_.rfc;
+  if (observer_ != nullptr) {
+    observer_->refreshed(index_, time_of_cycles(start, ticks_), time_of_cycles(refreshed_, ticks_));
+  }
   refresh_due_ += timing_.refi;
   ++counts_.refreshes;
 }
@@ -176,6 +200,13 @@ void PseudoChannel::finish(Tick end) {
   STOAT_ENSURE(counts_.row_misses == counts_.activates, "every activation has its burst");
   STOAT_ENSURE(counts_.precharges <= counts_.activates, "only open rows are closed");
   STOAT_ENSURE(bursts * timing_.burst <= last_data_, "bandwidth is at most the peak");
+  // Closed-form bounds: four activations take tFAW, two of a bank tRC.
+  STOAT_ENSURE(counts_.activates == 0 || (counts_.activates - 1) / 4 * timing_.faw <= last_data_,
+               "four activations take tFAW");
+  for (const Bank& bank : banks_) {
+    STOAT_ENSURE(bank.activations == 0 || (bank.activations - 1) * timing_.rc <= last_data_,
+                 "activations of a bank are tRC apart");
+  }
 }
 
 }  // namespace stoat::sim

@@ -27,11 +27,17 @@ class PseudoChannel {
  public:
   PseudoChannel(const DramStandard& standard, std::uint32_t queue_bursts);
 
-  // `bursts` neighbouring bursts of one row, in order, from the column on.
+  // `bursts` neighbouring bursts of one row, in order, from the column on; no command before
+  // `ready`, which does not hold up later requests.
   void transfer(const BankAddress& where, std::uint32_t bursts, bool write, Tick arrival,
-                RowCommandBus& bus, DataTimes& times);
+                Tick ready, RowCommandBus& bus, DataTimes& times);
   // Refreshes up to `end`; throws Bug when the counts contradict each other.
   void finish(Tick end);
+  void observe(ChannelObserver& observer, std::uint32_t index, Hertz ticks) {
+    observer_ = &observer;
+    index_ = index;
+    ticks_ = ticks;
+  }
   // bytes_moved and data_bus_busy are left to the channel.
   const ChannelCounts& counts() const { return counts_; }
 
@@ -42,7 +48,7 @@ class PseudoChannel {
     Tick to_read, to_write;      // from the start of an activation
     Tick read_data, write_data;  // from the column command to the last beat
     Tick burst;                  // on the data bus
-    Tick rp, ras, rc, rtp, write_recovery, rtw, write_to_read, write_to_read_group;
+    Tick rp, ras, rc, faw, rtp, write_recovery, rtw, write_to_read, write_to_read_group;
     Tick refi, rfc;  // 0: no refresh
   };
   struct Bank {
@@ -51,6 +57,7 @@ class PseudoChannel {
     Tick read_ready = 0, write_ready = 0;  // of columns, while open
     Tick precharge_ready = 0;              // while open
     Tick activate_ready = 0;               // tRC after the last activation
+    std::uint64_t activations = 0;
   };
   struct RowPlan {
     bool precharge = false;
@@ -65,6 +72,9 @@ class PseudoChannel {
   Tick direction_ready(const BankAddress& where, bool write) const;
   void take_column(Bank& bank, const BankAddress& where, bool write, Tick at);
   void refresh();
+  std::uint32_t number_of(const Bank& bank) const {
+    return static_cast<std::uint32_t>(&bank - banks_.data());
+  }
 
   Timing timing_;
   std::uint32_t groups_, banks_per_group_;
@@ -82,6 +92,9 @@ class PseudoChannel {
   std::vector<Tick> queue_;  // [queue_bursts] when the entry becomes free
   std::size_t next_entry_ = 0;
   ChannelCounts counts_;
+  ChannelObserver* observer_ = nullptr;
+  std::uint32_t index_ = 0;  // of the channel, for the observer
+  Hertz ticks_{1};
 };
 
 }  // namespace stoat::sim

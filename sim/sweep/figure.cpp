@@ -55,6 +55,19 @@ Json bar(const Series& s) {
   return out;
 }
 
+void add_error_bars(const Series& s, Json& out) {
+  if (s.error_low.size() != s.y.size() || s.y.empty()) return;
+  std::vector<double> above, below;
+  for (std::size_t i = 0; i < s.y.size(); ++i) {
+    above.push_back(s.error_high[i] - s.y[i]);
+    below.push_back(s.y[i] - s.error_low[i]);
+  }
+  out["error_y"] = {{"type", "data"},          {"symmetric", false},
+                    {"array", numbers(above)}, {"arrayminus", numbers(below)},
+                    {"thickness", 1},          {"width", 3},
+                    {"color", color(s.color)}};
+}
+
 Json line(const Series& s) {
   Json out = {{"type", "scatter"}, {"mode", s.marker.empty() ? "lines" : "lines+markers"}};
   out["x"] = numbers(s.x);
@@ -62,6 +75,40 @@ Json line(const Series& s) {
   out["line"] = {{"color", color(s.color)}, {"width", 2}, {"dash", s.dash}};
   if (!s.marker.empty()) {
     out["marker"] = {{"symbol", s.marker}, {"size", 8}, {"color", color(s.color)}};
+  }
+  if (!s.rows.empty()) out["customdata"] = s.rows;
+  add_error_bars(s, out);
+  return out;
+}
+
+Json points(const Series& s) {
+  Json out = {{"type", "scatter"}, {"mode", "markers"}};
+  out["x"] = numbers(s.x);
+  out["y"] = numbers(s.y);
+  out["marker"] = {{"symbol", s.marker.empty() ? "circle" : s.marker},
+                   {"size", s.x.size() > 1000 ? 5 : 8},
+                   {"color", color(s.color)},
+                   {"opacity", s.x.size() > 1000 ? 0.6 : 0.85},
+                   {"line", {{"width", s.x.size() > 1000 ? 0 : 1}, {"color", "@paper"}}}};
+  if (!s.rows.empty()) out["customdata"] = s.rows;
+  return out;
+}
+
+Json parallel(const Series& s) {
+  Json out = {{"type", "parcoords"}, {"dimensions", Json::array()}};
+  out["line"] = {{"color", numbers(s.y)}, {"colorscale", Json::array()}};
+  for (int i = 0; i <= 4; ++i)
+    out["line"]["colorscale"].push_back({i / 4.0, "@heat" + std::to_string(i == 0 ? 1 : i)});
+  out["labelfont"] = {{"color", "@ink"}, {"size", 11}};
+  out["tickfont"] = {{"color", "@ink"}, {"size", 10}};
+  out["rangefont"] = {{"color", "@paper"}, {"size", 1}};
+  for (const Series::Dimension& each : s.dimensions) {
+    Json dimension = {{"label", escape_plot_text(each.title)}, {"values", numbers(each.values)}};
+    if (!each.tick_values.empty()) {
+      dimension["tickvals"] = numbers(each.tick_values);
+      dimension["ticktext"] = labels(each.tick_texts);
+    }
+    out["dimensions"].push_back(std::move(dimension));
   }
   return out;
 }
@@ -118,6 +165,11 @@ Json series_json(const Series& s) {
     case SeriesKind::kHeatMap:
       out = heat_map(s);
       break;
+    case SeriesKind::kPoints:
+      out = points(s);
+      break;
+    case SeriesKind::kParallel:
+      return parallel(s);
   }
   out["name"] = escape_plot_text(s.name);
   if (!s.hover.empty()) out["hovertemplate"] = s.hover;
@@ -199,6 +251,10 @@ Json layout_json(const Figure& figure) {
         {"traceorder", "normal"}}},
       {"hovermode", "closest"},
       {"separators", ".\xE2\x80\xAF"}};
+  if (!figure.series.empty() && figure.series.front().kind == SeriesKind::kParallel) {
+    layout["margin"] = {{"l", 64}, {"r", 44}, {"t", 48}, {"b", 16}, {"pad", 0}};
+    return layout;
+  }
   for (std::size_t i = 0; i < figure.x_axes.size(); ++i) {
     Json axis = axis_json(figure.x_axes[i]);
     axis["anchor"] = i == 0 || i >= figure.y_axes.size() ? "y" : "y" + std::to_string(i + 1);

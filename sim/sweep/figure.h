@@ -27,7 +27,15 @@ struct Axis {
   std::vector<std::string> tick_texts;
 };
 
-enum class SeriesKind : std::uint8_t { kBar, kHorizontalBar, kLine, kBand, kHeatMap };
+enum class SeriesKind : std::uint8_t {
+  kBar,
+  kHorizontalBar,
+  kLine,
+  kBand,
+  kHeatMap,
+  kPoints,
+  kParallel
+};
 
 // One series. Text is plain (escaped on the way out); values that are not finite are gaps.
 struct Series {
@@ -43,7 +51,16 @@ struct Series {
   std::string dash = "solid";             // lines: solid dash dot dashdot
   std::string marker;                     // lines: "" (none) circle square diamond triangle-up ...
   std::string hover;                      // plotly hover template of our own making
-  std::string group;           // legend group; members after the first show no legend entry
+  std::string group;  // legend group; members after the first show no legend entry
+  std::vector<double> error_low, error_high;  // lines, points: lower and upper end of a bar each
+  std::vector<std::uint32_t> rows;            // points: which row of the page's table each one is
+  struct Dimension {                          // parallel coordinates: one axis
+    std::string title;
+    std::vector<double> values;
+    std::vector<double> tick_values;
+    std::vector<std::string> tick_texts;
+  };
+  std::vector<Dimension> dimensions;
   int x_axis = 0, y_axis = 0;  // indices into Figure::x_axes, y_axes
   bool legend = true;
   std::string color_title;          // heat maps: title of the colour bar

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "sim/sweep/figures.h"
 #include "sim/sweep/html.h"
@@ -9,8 +10,8 @@
 namespace stoat::sim {
 namespace {
 
-constexpr const char* kStageNames[] = {"score", "select", "gather"};
-constexpr const char* kStagePatterns[] = {"", ".", "/"};
+constexpr const char* kStageNames[] = {"score", "select", "gather", "append"};
+constexpr const char* kStagePatterns[] = {"", ".", "/", "x"};
 
 double joules_per_step(const ReportDatapath& d, Uint128 attojoules) {
   return static_cast<double>(attojoules) * 1e-18 / d.steps;
@@ -101,7 +102,7 @@ Figure energy_figure(const ReportData& data) {
   for (const ReportDatapath& d : data.datapaths) largest = std::max(largest, d.energy_per_step);
   const Scale scale = energy_scale(largest);
   std::vector<double> totals(data.datapaths.size(), 0.0);
-  for (int s = 0; s < 3; ++s) {
+  for (std::size_t s = 0; s < std::size(kStageNames); ++s) {
     for (const bool dram : {true, false}) {
       Series bar;
       bar.kind = SeriesKind::kHorizontalBar;

@@ -83,6 +83,9 @@ details { margin: 1rem 0; } summary { cursor: pointer; color: var(--muted); font
 code, .mono { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .86em;
               overflow-wrap: anywhere; }
 footer { color: var(--muted); font-size: .8125rem; padding-bottom: 3rem; }
+.picked { border-left: 3px solid var(--gather_add); padding: .2rem 0 .2rem .9rem; margin: .6rem 0; font-size: .875rem; }
+.picked dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: .2rem 1.2rem; margin: 0; }
+.picked dt { color: var(--muted); display: inline; } .picked dt::after { content: ' '; } .picked dd { display: inline; margin: 0; }
 .js-plotly-plot .plotly .main-svg { overflow: visible; }
 @media (max-width: 40rem) {
   main, header, footer { padding-left: 1rem; padding-right: 1rem; }
@@ -128,8 +131,12 @@ std::string_view report_script() {
   var figures = Array.prototype.map.call(document.querySelectorAll('.plot'), function (node) {
     return { node: node, spec: document.getElementById(node.id + '-data').textContent };
   });
-  function draw(width) {
+  // Parallel coordinates need WebGL and seconds: drawn when they come into sight, and for print.
+  var waiting = figures.filter(function (f) { return f.node.classList.contains('lazy'); });
+  function draw(width, only) {
     return Promise.all(figures.map(function (figure) {
+      if (only && figure !== only) return null;
+      if (!only && waiting.indexOf(figure) >= 0) return null;
       var spec = paint(JSON.parse(figure.spec), false);
       var room = width || figure.node.clientWidth;
       if (width) spec.layout.width = width;
@@ -143,8 +150,45 @@ std::string_view report_script() {
         });
       }
       return Plotly.react(figure.node, spec.data, spec.layout,
-                          { displayModeBar: false, responsive: !width, showTips: false });
+                          { displayModeBar: false, responsive: !width, showTips: false })
+        .then(function () { listen(figure); });
     }));
+  }
+  // The whole configuration of a point that is clicked.
+  var table = document.getElementById('points');
+  table = table && JSON.parse(table.textContent);
+  function listen(figure) {
+    var box = document.getElementById('picked-' + figure.node.id.slice(5));
+    if (!table || !box || figure.listens) return;
+    figure.listens = true;
+    figure.node.on('plotly_click', function (event) {
+      var row = event.points[0].customdata;
+      if (typeof row !== 'number') return;
+      var list = document.createElement('dl');
+      table.names.forEach(function (name, i) {
+        var item = document.createElement('div'), key = document.createElement('dt'), value = document.createElement('dd');
+        key.textContent = name;
+        value.textContent = table.columns[i][row] || '-';
+        item.append(key, value);
+        list.append(item);
+      });
+      box.replaceChildren(list);
+      box.hidden = false;
+    });
+  }
+  if (waiting.length && 'IntersectionObserver' in window) {
+    var watcher = new IntersectionObserver(function (entries) {
+      entries.forEach(function (entry) {
+        if (!entry.isIntersecting) return;
+        watcher.unobserve(entry.target);
+        var figure = waiting.filter(function (f) { return f.node === entry.target; })[0];
+        waiting = waiting.filter(function (f) { return f !== figure; });
+        if (figure) draw(0, figure);
+      });
+    }, { rootMargin: '200px' });
+    waiting.forEach(function (f) { watcher.observe(f.node); });
+  } else {
+    waiting = [];
   }
   var narrow = window.innerWidth < 620;
   draw();

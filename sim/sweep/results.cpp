@@ -62,7 +62,7 @@ Token token_of(const RunDescription& run, const DatapathResult& r) {
   if (run.weight_bytes_per_token == 0 || r.steps == 0) return {};
   const Uint128 weights = Uint128{run.weight_bytes_per_token} * r.steps;
   const Uint128 dense = r.dense_kv.count();
-  const Uint128 moved = r.total_traffic().moved.count();
+  const Uint128 moved = r.attention_traffic().moved.count();
   return {percent(dense, dense + weights), moved <= dense
                                                ? percent(dense - moved, dense + weights)
                                                : "-" + percent(moved - dense, dense + weights)};
@@ -108,11 +108,13 @@ std::vector<Column> cost_columns(const DatapathResult& r, const EnergyTable& ene
           {"score_energy_aJ", to_string(energy.of_stage(Stage::kScore).count())},
           {"select_energy_aJ", to_string(energy.of_stage(Stage::kSelect).count())},
           {"gather_energy_aJ", to_string(energy.of_stage(Stage::kGather).count())},
+          {"append_energy_aJ", to_string(energy.of_stage(Stage::kAppend).count())},
           {"dram_energy_aJ", to_string(dram_energy(energy).count())}};
 }
 
 std::vector<Column> traffic_columns(const RunDescription& run, const DatapathResult& r) {
-  const Traffic all = r.total_traffic();
+  const Traffic all = r.attention_traffic();
+  const Bytes bus = r.total_traffic().moved;
   const Uint128 peak_time = Uint128{run.peak_bytes_per_second} * r.time.count();
   const Token token = token_of(run, r);
   return {{"value_draws", num(r.value_draws)},
@@ -123,6 +125,8 @@ std::vector<Column> traffic_columns(const RunDescription& run, const DatapathRes
           {"logical_bytes", num(all.logical.count())},
           {"requested_bytes", num(all.requested.count())},
           {"moved_bytes", num(all.moved.count())},
+          {"append_requested_bytes", num(part(r, Part::kAppend).requested.count())},
+          {"append_moved_bytes", num(part(r, Part::kAppend).moved.count())},
           {"read_bursts", num(r.read_bursts)},
           {"write_bursts", num(r.write_bursts)},
           {"activates", num(r.activates)},
@@ -130,9 +134,9 @@ std::vector<Column> traffic_columns(const RunDescription& run, const DatapathRes
           {"row_misses", num(r.row_misses)},
           {"row_hit_percent", percent(r.row_hits, Uint128{r.row_hits} + r.row_misses)},
           {"refreshes", num(r.refreshes)},
-          {"achieved_bytes_per_second", bytes_per_second(all.moved, r.time)},
+          {"achieved_bytes_per_second", bytes_per_second(bus, r.time)},
           {"peak_bytes_per_second", num(run.peak_bytes_per_second)},
-          {"bandwidth_percent", percent(Uint128{all.moved.count()} * 1000000000000ULL, peak_time)},
+          {"bandwidth_percent", percent(Uint128{bus.count()} * 1000000000000ULL, peak_time)},
           {"dense_kv_bytes", num(r.dense_kv.count())},
           {"weight_bytes_per_token",
            run.weight_bytes_per_token == 0 ? "" : num(run.weight_bytes_per_token)},
@@ -150,6 +154,37 @@ std::vector<Column> engine_columns(const DatapathResult& r) {
           {"multiplications_score", num(multiplications(r, Stage::kScore))},
           {"multiplications_select", num(multiplications(r, Stage::kSelect))},
           {"multiplications_gather", num(multiplications(r, Stage::kGather))}};
+}
+
+// How the units spent the run, in percent of their time.
+std::vector<Column> use_columns(const DatapathResult& r) {
+  const Uint128 time = Uint128{r.time.count()};
+  std::vector<Column> columns = {
+      {"data_bus_busy_percent", percent(r.data_bus_busy.count(), time * r.engines)},
+      {"row_bus_busy_percent", percent(r.row_bus_busy.count(), time * r.channels)},
+      {"bank_busy_percent", percent(r.bank_busy.count(), time * r.banks)}};
+  static const char* const kNames[kUnits][3] = {
+      {"score_busy_percent", "score_starved_percent", "score_blocked_percent"},
+      {"exponential_busy_percent", "exponential_starved_percent", "exponential_blocked_percent"},
+      {"select_busy_percent", "select_starved_percent", "select_blocked_percent"},
+      {"gather_busy_percent", "gather_starved_percent", "gather_blocked_percent"}};
+  for (std::size_t u = 0; u < kUnits; ++u) {
+    const UnitUse& unit = r.units[u];
+    columns.push_back({kNames[u][0], percent(unit.busy.count(), time * r.engines)});
+    columns.push_back({kNames[u][1], percent(unit.starved.count(), time * r.engines)});
+    columns.push_back({kNames[u][2], percent(unit.blocked.count(), time * r.engines)});
+  }
+  return columns;
+}
+
+std::vector<Column> design_columns(const RunDescription& run) {
+  return {{"placement", run.placement},
+          {"stacks", run.stacks},
+          {"dense_accumulator", run.dense_accumulator},
+          {"gather_add_accumulator", run.gather_add_accumulator},
+          {"ternary_accumulator", run.ternary_accumulator},
+          {"topk_unit", run.topk_unit},
+          {"ternary_draw_merging", run.ternary_draw_merging}};
 }
 
 std::string energy_rows(const DatapathResult& r, const PriceList& prices,
@@ -183,7 +218,8 @@ std::string percent(Uint128 numerator, Uint128 denominator) {
 }
 
 std::uint64_t multiplications(const DatapathResult& r, Stage stage) {
-  return r.events.at(stage, Event::kMultiply) + r.events.at(stage, Event::kScale);
+  return r.events.at(stage, Event::kMultiply) + r.events.at(stage, Event::kMultiplyInt8) +
+         r.events.at(stage, Event::kScale);
 }
 
 ResultTables make_tables(const RunDescription& run, const std::vector<DatapathResult>& results,
@@ -202,8 +238,9 @@ ResultTables make_tables(const RunDescription& run, const std::vector<DatapathRe
     for (std::size_t s = 0; s < kStages; ++s) parts += energy.of_stage(static_cast<Stage>(s));
     STOAT_ENSURE(parts == energy.total(), "energies of the stages sum to the total");
     std::vector<std::string> names, values;
-    for (const auto& columns : {identity_columns(run, r, prices), cost_columns(r, energy),
-                                traffic_columns(run, r), engine_columns(r)}) {
+    for (const auto& columns :
+         {identity_columns(run, r, prices), cost_columns(r, energy), traffic_columns(run, r),
+          engine_columns(r), use_columns(r), design_columns(run)}) {
       for (const Column& column : columns) {
         names.emplace_back(column.name);
         values.push_back(column.value);
@@ -246,13 +283,18 @@ Json to_json(const DatapathResult& r) {
                      r.read_bursts,
                      r.write_bursts,
                      r.data_bus_busy.count(),
-                     r.busy[0].count(),
-                     r.busy[1].count(),
-                     r.busy[2].count(),
                      r.touched_by_heads,
                      r.head_steps,
                      r.touched_by_groups,
-                     r.group_steps};
+                     r.group_steps,
+                     r.row_bus_busy.count(),
+                     r.bank_busy.count(),
+                     r.channels,
+                     r.banks};
+  for (const CoreCycles cycles : r.busy) json["busy"].push_back(cycles.count());
+  for (const UnitUse& unit : r.units) {
+    json["units"].push_back({unit.busy.count(), unit.starved.count(), unit.blocked.count()});
+  }
   json["events"] = r.events.count;
   for (const Traffic& t : r.traffic) {
     json["traffic"].push_back({t.logical_rows, t.distinct_rows, t.logical.count(),
@@ -275,7 +317,7 @@ DatapathResult result_from_json(const Json& json) {
   r.select_stage = names.at(2);
   r.gather_stage = names.at(3);
   const auto n = json.at("numbers").get<std::vector<std::uint64_t>>();
-  STOAT_ENSURE(n.size() == 22, "a result has 22 numbers");
+  STOAT_ENSURE(n.size() == 23, "a result has 23 numbers");
   r.steps = n[0];
   r.layer_steps = n[1];
   r.context_max = static_cast<std::uint32_t>(n[2]);
@@ -291,11 +333,21 @@ DatapathResult result_from_json(const Json& json) {
   r.read_bursts = n[12];
   r.write_bursts = n[13];
   r.data_bus_busy = Picoseconds(n[14]);
-  for (std::size_t i = 0; i < kStages; ++i) r.busy[i] = CoreCycles(n[15 + i]);
-  r.touched_by_heads = n[18];
-  r.head_steps = n[19];
-  r.touched_by_groups = n[20];
-  r.group_steps = n[21];
+  for (std::size_t i = 0; i < kStages; ++i) {
+    r.busy[i] = CoreCycles(json.at("busy").at(i).get<std::uint64_t>());
+  }
+  r.touched_by_heads = n[15];
+  r.head_steps = n[16];
+  r.touched_by_groups = n[17];
+  r.group_steps = n[18];
+  r.row_bus_busy = Picoseconds(n[19]);
+  r.bank_busy = Picoseconds(n[20]);
+  r.channels = n[21];
+  r.banks = n[22];
+  for (std::size_t i = 0; i < kUnits; ++i) {
+    const auto unit = json.at("units").at(i).get<std::vector<std::uint64_t>>();
+    r.units[i] = {Picoseconds(unit.at(0)), Picoseconds(unit.at(1)), Picoseconds(unit.at(2))};
+  }
   json.at("events").get_to(r.events.count);
   for (std::size_t i = 0; i < kParts; ++i) {
     const auto t = json.at("traffic").at(i).get<std::vector<std::uint64_t>>();

@@ -23,10 +23,16 @@
 //     token_saving_percent (decimal; bytes of the whole token that this datapath saves against
 //     dense), score_busy_cycles, select_busy_cycles, gather_busy_cycles (summed over engines),
 //     engines, touched_features_per_head (decimal, ternary), touched_features_per_group (decimal,
-//     ternary), multiplications_score, multiplications_select, multiplications_gather
-//   energy.csv: datapath, stage (score|select|gather), component, event, count, price_aJ, energy_aJ
-//   (count > 0 only) traffic.csv: datapath, part (key|value|spill_write|spill_read), logical_rows,
-//   distinct_rows, logical_bytes,
+//     ternary), multiplications_score, multiplications_select, multiplications_gather,
+//     (data_bus|row_bus|bank)_busy_percent, (score|exponential|select|gather)_(busy|starved|
+//     blocked)_percent (decimal, of the time; the rest is idle), placement, stacks,
+//     (dense|gather_add|ternary)_accumulator, topk_unit, ternary_draw_merging
+//     Bytes of the append of the new token are in append_requested_bytes and append_moved_bytes
+//     (after moved_bytes) and in no other byte column; its energy is append_energy_aJ (after
+//     gather_energy_aJ) and part of energy_aJ.
+//   energy.csv: datapath, stage (score|select|gather|append), component, event, count, price_aJ,
+//   energy_aJ (count > 0 only) traffic.csv: datapath, part (key|value|spill_write|spill_read),
+//   logical_rows, distinct_rows, logical_bytes,
 //     requested_bytes, moved_bytes, bursts
 //   steps.csv: datapath, step, context_len (largest), cycles, time_ps (of this step), key_bytes,
 //   value_bytes (both
@@ -56,6 +62,8 @@ struct RunDescription {
   std::string arch, dram, model, method, budget, score_kind;
   std::string ternary_draws, ternary_coupling, ternary_normaliser;  // empty for exact scores
   std::string kv_element, k_layout, repeats, tile_dealing;
+  std::string placement, stacks, dense_accumulator, gather_add_accumulator, ternary_accumulator,
+      topk_unit, ternary_draw_merging;
   std::uint32_t layers = 0, query_heads = 0, kv_heads = 0, head_dim = 0;
   std::uint64_t peak_bytes_per_second = 0;   // of all pseudo-channels
   std::uint64_t weight_bytes_per_token = 0;  // 0 = not known

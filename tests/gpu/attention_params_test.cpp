@@ -30,7 +30,7 @@ std::string refusal_after(void (*change)(DecodeParams&), Method method = Method:
 
 TEST(GpuDecodeParams, AcceptTheShapesOfTheKernels) {
   for (const Method method : {Method::kDense, Method::kIid, Method::kStratified,
-                              Method::kSystematic, Method::kProp, Method::kFlash}) {
+                              Method::kSystematic, Method::kProp, Method::kFlash, Method::kTopK}) {
     for (const std::uint32_t head_dim : {64U, 128U}) {
       for (std::uint32_t group = 1; group <= 8; ++group) {
         DecodeParams params = llama(method, 128);
@@ -63,10 +63,69 @@ TEST(GpuDecodeParams, RefuseWhatTheKernelsCannotDoWithTheReason) {
             std::string::npos);
   EXPECT_NE(refusal_after([](DecodeParams& p) { p.layer = 65536; }).find("layer"),
             std::string::npos);
-  EXPECT_NE(refusal_after([](DecodeParams&) {}, Method::kTopK).find("topk"), std::string::npos);
   EXPECT_NE(
       refusal_after([](DecodeParams& p) { p.budget = 127; }, Method::kFlash).find("128 tiles"),
       std::string::npos);
+}
+
+std::string ternary_refusal_after(void (*change)(DecodeParams&)) {
+  DecodeParams params = llama(Method::kProp, 128);
+  params.ternary.draws = 2;
+  params.ternary.capacity = 32768;
+  change(params);
+  return shape_refusal(params);
+}
+
+TEST(GpuDecodeParams, RefuseTernaryScoresThatTheKernelCannotDoWithTheReason) {
+  EXPECT_EQ(ternary_refusal_after([](DecodeParams&) {}), "");
+  EXPECT_EQ(ternary_refusal_after([](DecodeParams& p) { p.method = Method::kTopK; }), "");
+  EXPECT_EQ(ternary_refusal_after([](DecodeParams& p) { p.page_size = 64; }), "");
+  EXPECT_EQ(ternary_refusal_after([](DecodeParams& p) { p.page_size = 1024; }), "");
+  for (const std::uint32_t page : {1U, 16U, 32U}) {
+    DecodeParams params = llama(Method::kProp, 128);
+    params.page_size = page;
+    EXPECT_EQ(shape_refusal(params), "");
+    params.ternary.draws = 1;
+    EXPECT_NE(shape_refusal(params).find("at least 64"), std::string::npos) << page;
+  }
+  EXPECT_NE(
+      ternary_refusal_after([](DecodeParams& p) { p.ternary.draws = 65; }).find("draws is 65"),
+      std::string::npos);
+  EXPECT_NE(ternary_refusal_after([](DecodeParams& p) { p.method = Method::kDense; }).find("exact"),
+            std::string::npos);
+  EXPECT_NE(
+      ternary_refusal_after([](DecodeParams& p) { p.ternary.capacity = 32760; }).find("32760"),
+      std::string::npos);
+  EXPECT_NE(ternary_refusal_after([](DecodeParams& p) { p.ternary.capacity = 32772; }).find("of 8"),
+            std::string::npos);
+}
+
+TEST(GpuDecodeParams, RefuseIncompleteSinks) {
+  alignas(256) static unsigned char memory[256];
+  auto* words = reinterpret_cast<std::uint32_t*>(memory);
+  DecodeParams params = llama(Method::kProp, 128);
+  params.q = params.k = params.v = params.out = params.workspace = memory;
+  params.status = words;
+  params.context_len = words;
+  ASSERT_EQ(refusal(params), "");
+  params.scores.code = reinterpret_cast<std::uint16_t*>(memory);
+  EXPECT_NE(refusal(params).find("code and exponent"), std::string::npos);
+  params.scores.exponent = reinterpret_cast<std::int32_t*>(memory);
+  EXPECT_EQ(refusal(params), "");
+  params.method = Method::kDense;
+  EXPECT_NE(refusal(params).find("stores no scores"), std::string::npos);
+  params.method = Method::kProp;
+  params.ternary.draws = 1;
+  params.ternary.capacity = 32768;
+  EXPECT_NE(refusal(params).find("k_features"), std::string::npos);
+  params.ternary.k_features = memory;
+  EXPECT_EQ(refusal(params), "");
+  params.ternary.sink.mask = memory;
+  EXPECT_NE(refusal(params).find("mask and sign"), std::string::npos);
+  params.ternary.sink.sign = memory;
+  EXPECT_EQ(refusal(params), "");
+  params.ternary.k_features = memory + 8;
+  EXPECT_NE(refusal(params).find("16 bytes"), std::string::npos);
 }
 
 TEST(GpuDecodeParams, TheLargestRulerFitsExactly) {
@@ -99,11 +158,16 @@ TEST(GpuDecodeParams, RefuseMissingPointers) {
 
 TEST(GpuDecodeParams, SplitsFillTheDeviceAndNeverExceedTheWork) {
   const Splits four = choose_splits(llama(Method::kProp, 128), 132);
-  EXPECT_EQ(four.score, 8U);  // 4 * 8 pairs of sequence and KV head, 264 blocks at once
-  EXPECT_EQ(four.gather, 4U);
+  EXPECT_EQ(four.score, 8U);   // 4 * 8 pairs of sequence and KV head, 264 blocks at once
+  EXPECT_EQ(four.gather, 2U);  // 256 blocks of the gather
   DecodeParams many = llama(Method::kDense, 0);
   many.batch = 64;
   EXPECT_EQ(choose_splits(many, 132).score, 8U);  // 16 tiles a block, in several waves
+  many.method = Method::kProp;
+  many.budget = 128;
+  const std::uint32_t score = choose_splits(many, 132).score;
+  EXPECT_EQ(many.batch * many.kv_heads * score % 264, 0U);  // whole waves, since there are such
+  EXPECT_GE(score, 8U);
   DecodeParams tiny = llama(Method::kProp, 1);
   tiny.batch = 1;
   tiny.max_context = 300;

@@ -13,6 +13,7 @@
 
 #include "gpu/result_text.h"
 #include "models/attention/decode.h"
+#include "models/error.h"
 #include "models/llm/transformer.h"
 #include "tests/gpu/fixtures.h"
 #include "traces/reader.h"
@@ -166,6 +167,33 @@ TEST(Capture, TheDenseTwinOfADenseCaptureAgreesCompletely) {
   EXPECT_EQ(result.summary.twin_total_variation, 0.0);
   EXPECT_EQ(result.summary.twin_top1_agreement, 1.0);
   EXPECT_EQ(result.summary.value_rows_read, 1.0);
+}
+
+TEST(Capture, ReportsWhatEachAccumulatorCostsWithoutTouchingTheTrace) {
+  const TempFolder folder;
+  CaptureOptions options = tiny_options(folder, 600);
+  options.force = true;
+  const std::string plain = run_quietly(options).content_hash;
+  options.accumulators = "all";
+  const CaptureResult result = run_quietly(options);
+  EXPECT_EQ(result.content_hash, plain);
+  ASSERT_EQ(result.accumulator_errors.size(), 3U);
+  const auto mean = [&](AccumulatorFormat format) {
+    for (const AccumulatorError& each : result.accumulator_errors) {
+      EXPECT_LE(each.mean, each.worst);
+      if (each.format == format) return each.mean;
+    }
+    return -1.0;
+  };
+  // bf16 keeps 8 bits of every sum, 24 bits under a shared exponent at least 16 of the largest.
+  EXPECT_GT(mean(AccumulatorFormat::kBf16), 1e-3);
+  EXPECT_LT(mean(AccumulatorFormat::kShared24), mean(AccumulatorFormat::kBf16) / 100);
+  EXPECT_LT(mean(AccumulatorFormat::kFp32), mean(AccumulatorFormat::kShared24));
+  EXPECT_NE(result_json(result).find("\"format\": \"shared24\""), std::string::npos);
+  options.threads = 2;
+  EXPECT_EQ(result_json(run_quietly(options)), result_json(result));
+  options.accumulators = "fp32,int32";
+  EXPECT_THROW(run_quietly(options), stoat::Error);
 }
 
 // Mean output errors at probe budgets of one method over a capture of 24 steps at 900 rows.

@@ -210,14 +210,6 @@ TEST(Flash, IsRefusedExactlyWhenATileWouldStayEmpty) {
                {"--probe-budgets", "budget 2"});
 }
 
-TEST(Greedy, TakesTheFirstOfTheLargestAndRefusesNan) {
-  EXPECT_EQ(greedy_token({0.0F, 3.0F, 3.0F, 1.0F}), 1);
-  expect_parts(error_of([] {
-                 greedy_token({0.0F, std::nanf(""), 1.0F});
-               }),
-               {"token 1", "not finite"});
-}
-
 TEST(Models, UnknownNamesGetTheNearestShippedOne) {
   expect_parts(error_of([] { resolve_model_folder("no-such-model-anywhere"); }),
                {"--model", "no-such-model-anywhere"});

@@ -155,6 +155,19 @@ TEST_F(Program, RefusesBadBudgets) {
   expect_refused({"--method", "dense", "--probe-budgets", "4"}, 2, {"--probe-budgets", "dense"});
 }
 
+TEST_F(Program, TakesOneHotAsSystematicWithOneSample) {
+  const ProgramResult one_hot = run({"--json", "--method", "one-hot"});
+  ASSERT_EQ(one_hot.exit_code, 0) << one_hot.err;
+  const nlohmann::json json = nlohmann::json::parse(one_hot.out);
+  EXPECT_EQ(json["method"], "sys");
+  EXPECT_EQ(json["budgets"], nlohmann::json::array({1}));
+  const ProgramResult prop = run({"--json", "--force", "--method", "prop", "--budget", "1"});
+  EXPECT_EQ(nlohmann::json::parse(prop.out)["generated_tokens"], json["generated_tokens"]);
+  fs::remove(out_);
+  fs::remove(out_ + ".run.json");
+  expect_refused({"--method", "one-hot", "--budget", "4"}, 2, {"one-hot", "1 or none"});
+}
+
 TEST_F(Program, SaysThatDenseHasNoBudget) {
   const ProgramResult result = run({"--method", "dense", "--budget", "64"});
   EXPECT_EQ(result.exit_code, 0);
@@ -240,10 +253,30 @@ TEST_F(Program, SaysThatNothingWasRecordedWhenTheDiskIsFullAtOnce) {
 }
 
 TEST_F(Program, SaysWhyThereIsNoCuda) {
+  if (cuda_obstacle().empty()) GTEST_SKIP() << "this machine has a CUDA device";
   expect_refused({"--backend", "cuda"}, 4, {"CUDA", "--backend cpu"});
+  expect_refused({"--random-weights", "llama-3.1-8b", "--tokens",
+                  folder_.write("ids.txt", "1 2 3\n"), "--backend", "auto"},
+                 4, {"--random-weights", "CUDA"});
   const ProgramResult result = run({"--backend", "auto"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_NE(result.err.find("backend cpu: "), std::string::npos) << result.err;
+}
+
+TEST_F(Program, TimesNothingWithoutADevice) {
+  if (cuda_obstacle().empty()) GTEST_SKIP() << "this machine has a CUDA device";
+  const ProgramResult result = run_program(folder_, {capture_program(), "bench", "--batch", "1"});
+  EXPECT_EQ(result.exit_code, 4);
+  EXPECT_NE(result.err.find("CUDA"), std::string::npos) << result.err;
+}
+
+TEST_F(Program, RefusesRandomWeightsOfAnUnknownShape) {
+  expect_refused({"--random-weights", "llama-3.1-8"}, 2, {"llama-3.1-8", "llama-3.1-8b"});
+}
+
+TEST_F(Program, RefusesATemperatureOutOfRange) {
+  expect_refused({"--temperature", "-1"}, 2, {"--temperature", "0 (greedy)"});
+  expect_refused({"--top-p", "0.9"}, 2, {"--top-p", "--temperature"});
 }
 
 TEST_F(Program, KeepsTheSpoolWhenTheDiskIsFull) {

@@ -21,6 +21,11 @@ std::string replaced(const std::string& from, const std::string& to) {
   return text.replace(at, from.size(), to);
 }
 
+std::string without_kv() {
+  const std::string text = shipped();
+  return text.substr(0, text.find("kv:"));
+}
+
 std::string message_of(const std::string& yaml, const std::vector<std::string>& overrides = {}) {
   try {
     parse_design_point(yaml, "arch.yaml", overrides);
@@ -44,6 +49,13 @@ TEST(DesignPoint, ReadsTheShippedAccelerator) {
   EXPECT_TRUE(point.refresh);
   EXPECT_EQ(point.dealing, Dealing::kRoundRobin);
   EXPECT_EQ(point.k_layout, KLayout::kTokenMajor);
+  EXPECT_EQ(point.gather_add_accumulator, AccumulatorFormat::kFp32);
+  EXPECT_EQ(point.placement, Placement::kBeside);
+  EXPECT_EQ(point.stacks, 1U);
+  EXPECT_EQ(point.queue_tiles, 2U);
+  EXPECT_EQ(point.engines_per_head, 0U);
+  EXPECT_TRUE(point.double_buffer);
+  EXPECT_TRUE(point.append);
 }
 
 TEST(DesignPoint, OverridesChangeOneFieldAndTheHash) {
@@ -89,29 +101,29 @@ TEST(DesignPoint, NamesEveryMistakeWithItsPlace) {
   const std::vector<Wrong> cases = {
       {"misspelt key",
        replaced("    dense: 64", "    dens: 64"),
-       {"arch.yaml:14:5", "unknown key 'engine.lanes.dens'", "did you mean 'dense'?"}},
+       {"arch.yaml:15:5", "unknown key 'engine.lanes.dens'", "did you mean 'dense'?"}},
       {"unknown section",
        replaced("mapping:", "maping:"),
        {"unknown key 'maping'", "did you mean 'mapping'?"}},
       {"duplicate key",
        replaced("    dense: 64", "    dense: 64\n    dense: 32"),
-       {"arch.yaml:15:5", "'engine.lanes.dense' stands twice"}},
+       {"arch.yaml:16:5", "'engine.lanes.dense' stands twice"}},
       {"duplicate section", shipped() + "kv:\n  element: fp8\n", {"'kv' stands twice"}},
       {"wrong unit",
        replaced("stash: 64 KiB", "stash: 64 GHz"),
        {"arch.yaml:", "engine.stash", "64 KiB"}},
       {"no unit",
        replaced("clock: 1.0 GHz", "clock: 1.0"),
-       {"arch.yaml:12:10: engine.clock is '1.0'; expected a frequency with its unit", "GHz;"}},
+       {"arch.yaml:13:10: engine.clock is '1.0'; expected a frequency with its unit", "GHz;"}},
       {"misspelt standard",
        replaced("standard: hbm3_5200", "standard: hbm3_520"),
        {"arch.yaml:7:13: memory.standard is 'hbm3_520'", "did you mean 'hbm3_5200'?"}},
       {"unknown prices",
        replaced("prices: jouppi_7nm_hbm3", "prices: free"),
-       {"arch.yaml:10:11: energy.prices is 'free'", "models/energy"}},
+       {"arch.yaml:11:11: energy.prices is 'free'", "models/energy"}},
       {"misspelt layout",
        replaced("k_layout: token_major", "k_layout: token_mayor"),
-       {"arch.yaml:27:13", "did you mean 'token_major'?"}},
+       {"arch.yaml:37:13", "did you mean 'token_major'?"}},
       {"bare number of bytes", replaced("stash: 64 KiB", "stash: 65536"), {"engine.stash", "unit"}},
       {"wrong type",
        replaced("dense: 64 ", "dense: many "),
@@ -122,7 +134,7 @@ TEST(DesignPoint, NamesEveryMistakeWithItsPlace) {
        {"engine.lanes.dense is not a single value"}},
       {"zero lanes",
        replaced("dense: 64 ", "dense: 0 "),
-       {"arch.yaml:14:12: engine.lanes.dense is '0'", "the smallest is 1"}},
+       {"arch.yaml:15:12: engine.lanes.dense is '0'", "the smallest is 1"}},
       {"too many lanes", replaced("dense: 64 ", "dense: 65537 "), {"the largest is 65536"}},
       {"far too many lanes",
        replaced("dense: 64 ", "dense: 99999999999999999999 "),
@@ -135,11 +147,18 @@ TEST(DesignPoint, NamesEveryMistakeWithItsPlace) {
       {"bad switch",
        replaced("refresh: on", "refresh: yes"),
        {"memory.refresh is 'yes'", "on or off"}},
-      {"section as value",
-       replaced("kv:\n  element: bf16", "kv: bf16\n#"),
-       {"'kv' has no keys of its own"}},
+      {"section as value", without_kv() + "kv: bf16\n", {"'kv' has no keys of its own"}},
       {"missing key", replaced("  element: bf16", "  #"), {}},
-      {"missing section", replaced("kv:\n  element: bf16", "#"), {"missing: kv.element"}},
+      {"missing section", without_kv(), {"missing: kv.element, kv.append"}},
+      {"an integer sum of bf16",
+       replaced("gather_add: fp32", "gather_add: int32"),
+       {"engine.accumulator.gather_add is int32 and kv.element is bf16", "kv.element=int8"}},
+      {"unknown placement",
+       replaced("placement: beside", "placement: besides"),
+       {"did you mean 'beside'?"}},
+      {"no engines", replaced("engines_per_head: all", "engines_per_head: 0"), {"from 1 to 65536"}},
+      {"no queue", replaced("queue_tiles: 2", "queue_tiles: 0"), {"the smallest is 1"}},
+      {"no stacks", replaced("stacks: 1", "stacks: 0"), {"the smallest is 1"}},
       {"anchor", replaced("dense: 64 ", "dense: &n 64 "), {"anchor"}},
       {"two documents", shipped() + "---\nkv:\n  element: fp8\n", {"second YAML document"}},
       {"not YAML", "memory: [", {"arch.yaml:"}},
@@ -147,7 +166,7 @@ TEST(DesignPoint, NamesEveryMistakeWithItsPlace) {
       {"a word", "hbm3\n", {"no keys"}},
       {"too large", shipped() + std::string(1 << 20, '#'), {"bytes", "1048576"}},
       {"too deep", "kv: " + std::string(65, '[') + std::string(65, ']'), {"64 levels"}},
-      {"very deep", std::string(100000, '['), {"64 levels"}},
+      {"very deep", std::string(100000, '['), {"arch.yaml:1:1"}},
       {"circle of bases",
        "base: hbm3x\n",
        {"arch.yaml:1:7: no accelerator 'hbm3x'", "did you mean 'hbm3'?"}},

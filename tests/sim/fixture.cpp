@@ -27,8 +27,10 @@ SynthOptions llama_layer(Method method, std::uint32_t context, std::uint64_t see
 }
 
 DatapathResult simulated(const TestTrace& trace, const std::string& datapath,
-                         const std::vector<std::string>& overrides, const std::string& arch) {
+                         const std::vector<std::string>& overrides, const std::string& arch,
+                         MemoryFactory memory) {
   SimulationInput input;
+  input.memory = memory;
   input.point = read_design_point(arch, overrides);
   input.dram = read_dram_standard(input.point.dram);
   input.header = trace.header;
@@ -61,7 +63,7 @@ Int128 total_energy(const DatapathResult& result, const std::string& prices) {
 
 Int128 dram_energy(const DatapathResult& result, const std::string& prices) {
   Int128 sum = 0;
-  for (const Stage stage : {Stage::kScore, Stage::kSelect, Stage::kGather}) {
+  for (const Stage stage : {Stage::kScore, Stage::kSelect, Stage::kGather, Stage::kAppend}) {
     sum += energy_of(result, prices, stage,
                      {Event::kDramActivate, Event::kDramReadBits, Event::kDramWriteBits,
                       Event::kDramRefresh, Event::kDramBackgroundNs});

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sim/engine/result.h"
+#include "sim/engine/simulate.h"
 #include "sim/sweep/results.h"
 #include "traces/synth.h"
 
@@ -22,7 +23,7 @@ SynthOptions llama_layer(Method method, std::uint32_t context = 32768, std::uint
 
 DatapathResult simulated(const TestTrace& trace, const std::string& datapath,
                          const std::vector<std::string>& overrides = {},
-                         const std::string& arch = "hbm3");
+                         const std::string& arch = "hbm3", MemoryFactory memory = nullptr);
 
 // Energy in attojoules under a shipped price list.
 Int128 energy_of(const DatapathResult& result, const std::string& prices, Stage stage,

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "models/files.h"
@@ -114,6 +115,124 @@ TEST_F(Program, ATernaryTraceRunsAllThreeDatapaths) {
   EXPECT_EQ(json["datapaths"][2]["datapath"], "ternary");
   EXPECT_NE(json["datapaths"][2]["touched_features_per_head"], "");
   EXPECT_NE(json.dump().find("token-major"), std::string::npos);
+}
+
+TEST_F(Program, ArchListsShowsValidatesAndExplains) {
+  const auto list = nlohmann::json::parse(run("arch list --json").text);
+  ASSERT_GE(list.size(), 5U);
+  std::string names;
+  for (const auto& each : list) names += each["name"].get<std::string>() + " ";
+  for (const char* name : {"hbm3 ", "lpddr5x ", "gddr6_bank ", "h200_like "}) {
+    EXPECT_NE(names.find(name), std::string::npos) << names;
+    EXPECT_EQ(run("arch validate " + std::string(name)).code, 0) << name;
+  }
+  EXPECT_NE(run("arch show hbm3 --set engine.lanes.dense=32").text.find("engine.lanes.dense: 32\n"),
+            std::string::npos);
+  const auto explained =
+      nlohmann::json::parse(run("arch explain hbm3 --set engine.stash='1 KiB' --json").text);
+  for (const auto& value : explained["values"]) {  // every value of the file has its source
+    if (value["path"] == "engine.stash") continue;
+    EXPECT_FALSE(value["source"].get<std::string>().empty()) << value;
+    EXPECT_GT(value["line"].get<int>(), 0) << value;
+  }
+  EXPECT_NE(explained.dump().find("665.6 GB/s"), std::string::npos);
+  EXPECT_NE(explained.dump().find("134217728 B"), std::string::npos);
+  for (const auto& price : explained["prices"]) EXPECT_FALSE(price["source"].empty()) << price;
+}
+
+TEST_F(Program, ArchExplainGivesTheVerdictAgainstSynthesis) {  // V17
+  const auto verdict = [&](const std::string& prices, const std::string& unit) {
+    const auto json =
+        nlohmann::json::parse(run("arch explain hbm3 --json --set energy.prices=" + prices).text);
+    for (const auto& check : json["synthesis"]) {
+      if (check["unit"] == unit) return check["verdict"].get<std::string>();
+    }
+    return std::string("no such unit");
+  };
+  EXPECT_EQ(verdict("jouppi_7nm_hbm3", "fp32_add"), "within 25 %");
+  EXPECT_EQ(verdict("jouppi_7nm_hbm3", "bf16_mul"), "outside: 2.22 times the synthesis");
+  EXPECT_EQ(verdict("jouppi_7nm_hbm3", "lfsr32"), "within 25 %");
+  EXPECT_NE(verdict("jouppi_7nm_hbm3", "gather_add_lane").find("1.88 times"), std::string::npos);
+  EXPECT_EQ(verdict("jouppi_7nm_hbm3", "gather_add_lane_shared24"), "the list has no price");
+  for (const char* unit : {"dense_lane", "gather_add_lane", "ternary_lane", "lfsr32"}) {
+    EXPECT_EQ(verdict("rtl_asap7", unit), "within 25 %") << unit;
+    EXPECT_EQ(verdict("rtl_nangate45", unit), "within 25 %") << unit;
+  }
+}
+
+TEST_F(Program, RefusesFormatsAndPlacesWithoutPrices) {
+  const auto problem = [&](const std::string& arguments) {
+    const Outcome outcome = run("arch validate hbm3 " + arguments);
+    EXPECT_EQ(outcome.code, 2) << outcome.text;
+    return outcome.text;
+  };
+  EXPECT_NE(problem("--set engine.accumulator.gather_add=shared24")
+                .find("lacks rows that this design needs: accumulate_shared24, shift_add_shared24"),
+            std::string::npos);
+  EXPECT_NE(problem("--set engine.placement=bank").find("jouppi_7nm_hbm3_bank"), std::string::npos);
+  EXPECT_EQ(run("arch validate hbm3 --set engine.accumulator.gather_add=shared24 --set "
+                "energy.prices=rtl_asap7")
+                .code,
+            0);
+  EXPECT_EQ(run("arch explain nothing").code, 2);
+  EXPECT_EQ(run("arch").code, 2);
+}
+
+TEST_F(Program, ComparesTwoRuns) {
+  const std::string path = trace("a.h5", Method::kProp);
+  ASSERT_EQ(run("sim hbm3 " + path + " -q -o " + out("a")).code, 0);
+  ASSERT_EQ(run("sim hbm3 " + path + " -q -o " + out("b") + " --set kv.element=fp8").code, 0);
+  const Outcome text = run("sim --compare " + out("a") + " " + out("b"));
+  EXPECT_EQ(text.code, 0);
+  EXPECT_NE(text.text.find("kv.element: bf16 -> fp8"), std::string::npos) << text.text;
+  EXPECT_NE(text.text.find("the same trace"), std::string::npos);
+  const auto json =
+      nlohmann::json::parse(run("sim --json --compare " + out("a") + " " + out("b")).text);
+  EXPECT_EQ(json["design"].size(), 1U);
+  EXPECT_EQ(json["datapaths"].size(), 2U);
+  EXPECT_EQ(run("sim --compare " + out("a") + " " + out("nothing")).code, 2);
+  EXPECT_EQ(run("sim --compare " + out("a")).code, 2);
+}
+
+TEST_F(Program, WritesATimelineThatIsJsonAndBounded) {
+  const std::string path = trace("a.h5", Method::kProp);
+  const std::string base =
+      "sim hbm3 " + path + " -q -o " + out("r") + " --timeline " + out("t.json");
+  ASSERT_EQ(run(base + " -d gather_add").code, 0);
+  const auto json = nlohmann::json::parse(read_file(out("t.json")));
+  std::map<std::string, int> seen;
+  double last = 0;
+  for (const auto& event : json["traceEvents"]) {
+    if (event["ph"] == "M") {
+      ++seen[event["args"]["name"].get<std::string>()];
+    } else if (event["ph"] == "X") {
+      EXPECT_GE(event["dur"].get<double>(), 0);
+      last = std::max(last, event["ts"].get<double>() + event["dur"].get<double>());
+    }
+  }
+  for (const char* track : {"score lanes", "exponential lanes", "gather lanes", "requests K",
+                            "requests V", "requests append", "bank 0"}) {
+    EXPECT_GT(seen[track], 0) << track;
+  }
+  const Outcome refused = run(base + " -d gather_add --timeline-limit 10");
+  EXPECT_EQ(refused.code, 4);
+  EXPECT_NE(refused.text.find("more than 10 events"), std::string::npos) << refused.text;
+  EXPECT_NE(refused.text.find("--timeline-limit"), std::string::npos);
+  EXPECT_EQ(run(base).code, 2);  // two datapaths
+  // Nothing happens after the end of the simulation (a precharge may be drawn at it).
+  const auto manifest = read_file(out("r") + "/steps.csv");
+  EXPECT_GT(last, 0);
+  EXPECT_GT(manifest.size(), 0U);
+}
+
+TEST_F(Program, RefusesRunsBeyondTheirLimit) {
+  const std::string base = "sim hbm3 " + trace("a.h5", Method::kProp) + " -q -o " + out("r");
+  EXPECT_EQ(run(base + " --limit '4 GiB' --limit '60 s'").code, 0);
+  const Outcome memory = run(base + " --limit '1 MiB'");
+  EXPECT_EQ(memory.code, 4);
+  EXPECT_NE(memory.text.find("at most 1.0 MiB"), std::string::npos) << memory.text;
+  EXPECT_EQ(run(base + " --limit '1 ps'").code, 4);
+  EXPECT_EQ(run(base + " --limit much").code, 2);
 }
 
 TEST_F(Program, NamesMistakesAndExitsWithTwo) {
@@ -265,7 +384,9 @@ TEST_F(Program, AWrongWordIsOneLineWithTheNearestOne) {
       {"sim --datpath x", "stoat sim: unknown option '--datpath'; did you mean '--datapath'?\n"},
       {"demo --sed 1", "stoat demo: unknown option '--sed'; did you mean '--seed'?\n"},
       {"sim", "stoat sim: ARCH is required; see 'stoat sim --help'\n"},
-      {"", "stoat: no verb; known: sim, report, demo, capture, trace; see 'stoat --help'\n"},
+      {"",
+       "stoat: no verb; known: sim, sweep, arch, memory, report, demo, capture, trace; see 'stoat "
+       "--help'\n"},
       {"--verison", "stoat: unknown option '--verison'; did you mean '--version'?\n"}};
   for (const auto& [arguments, text] : cases) {
     const Outcome outcome = run(arguments);

@@ -17,8 +17,10 @@ const Traffic& value(const DatapathResult& r) {
 
 TEST(Validation, V01DenseLayerOfLlamaAt32kReads128MiB) {
   const DatapathResult r = simulated(synth_trace(llama_layer(Method::kDense)), "mac");
-  EXPECT_EQ(r.total_traffic().requested, Bytes(134217728));
-  EXPECT_EQ(r.total_traffic().moved, Bytes(134217728));
+  EXPECT_EQ(r.attention_traffic().requested, Bytes(134217728));
+  EXPECT_EQ(r.attention_traffic().moved, Bytes(134217728));
+  // The new token's K and V, 256 B each a KV head, are counted apart.
+  EXPECT_EQ(r.total_traffic().requested, Bytes(134217728 + 8 * 512));
   EXPECT_EQ(r.events.at(Stage::kScore, Event::kMultiply), 134217728U);  // 134.2 M MAC
 }
 
@@ -150,7 +152,7 @@ TEST(Validation, V21EnergyByPartSumsToTheTotalExactly) {
       const PriceList list = PriceList::read(prices);
       const EnergyTable table = price(r.events, list);
       Int128 by_stage = 0, by_event = 0, by_hand = 0;
-      for (const Stage stage : {Stage::kScore, Stage::kSelect, Stage::kGather}) {
+      for (const Stage stage : {Stage::kScore, Stage::kSelect, Stage::kGather, Stage::kAppend}) {
         by_stage += table.of_stage(stage).count();
       }
       for (std::size_t e = 0; e < kEvents; ++e) {

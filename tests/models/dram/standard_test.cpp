@@ -16,7 +16,10 @@
 namespace stoat {
 namespace {
 
-const char* const kShipped[] = {"hbm3_5200", "hbm3_6400", "hbm2_aligned", "hbm2_aligned_norefresh"};
+const char* const kShipped[] = {
+    "hbm3_5200",   "hbm3_6400",    "hbm2_aligned", "hbm2_aligned_norefresh",
+    "hbm4_8000",   "gddr6_14000",  "ddr5_4800",    "ddr5_6400",
+    "lpddr5_6400", "lpddr5x_7500", "lpddr5x_8533"};
 
 std::string shipped_text(const std::string& name) {
   std::ifstream file(data_path("dram/" + name + ".csv"));
@@ -74,6 +77,13 @@ TEST(DramStandard, PeaksAreExact) {
   EXPECT_EQ(read_dram_standard("hbm3_5200").stack_peak_bytes_per_second(), 665'600'000'000U);
   EXPECT_EQ(read_dram_standard("hbm3_6400").stack_peak_bytes_per_second(), 819'200'000'000U);
   EXPECT_EQ(read_dram_standard("hbm2_aligned").stack_peak_bytes_per_second(), 256'000'000'000U);
+  EXPECT_EQ(read_dram_standard("hbm4_8000").stack_peak_bytes_per_second(), 2'048'000'000'000U);
+  EXPECT_EQ(read_dram_standard("gddr6_14000").peak_bytes_per_second(), 28'000'000'000U);
+  EXPECT_EQ(read_dram_standard("ddr5_4800").peak_bytes_per_second(), 19'200'000'000U);
+  EXPECT_EQ(read_dram_standard("ddr5_6400").peak_bytes_per_second(), 25'600'000'000U);
+  EXPECT_EQ(read_dram_standard("lpddr5_6400").peak_bytes_per_second(), 12'800'000'000U);
+  EXPECT_EQ(read_dram_standard("lpddr5x_7500").peak_bytes_per_second(), 15'000'000'000U);
+  EXPECT_EQ(read_dram_standard("lpddr5x_8533").peak_bytes_per_second(), 17'066'000'000U);
 }
 
 TEST(DramStandard, Hbm3OrganisationIsThatOfTheDesign) {
@@ -113,6 +123,37 @@ TEST(DramStandard, Hbm3At5200KeepsTheNanosecondsOf6400) {
   EXPECT_EQ(slow.ccd_short, slow.burst_cycles);
 }
 
+// lpddr5x = lpddr5_6400 in nanoseconds, rounded up to its faster clock.
+TEST(DramStandard, Lpddr5xKeepsTheNanosecondsOfLpddr5) {
+  const DramStandard base = read_dram_standard("lpddr5_6400");
+  std::uint32_t DramStandard::*const members[] = {&DramStandard::read_latency,
+                                                  &DramStandard::write_latency,
+                                                  &DramStandard::rcd_read,
+                                                  &DramStandard::rcd_write,
+                                                  &DramStandard::rp,
+                                                  &DramStandard::ras,
+                                                  &DramStandard::rrd_short,
+                                                  &DramStandard::rrd_long,
+                                                  &DramStandard::faw,
+                                                  &DramStandard::rtp,
+                                                  &DramStandard::wr,
+                                                  &DramStandard::wtr_short,
+                                                  &DramStandard::wtr_long,
+                                                  &DramStandard::refresh_interval,
+                                                  &DramStandard::refresh_cycles,
+                                                  &DramStandard::refresh_bank_cycles,
+                                                  &DramStandard::refresh_bank_spacing};
+  for (const char* name : {"lpddr5x_7500", "lpddr5x_8533"}) {
+    const DramStandard fast = read_dram_standard(name);
+    for (auto member : members) {
+      const Uint128 cycles = Uint128{base.*member} * fast.command_clock.count();
+      const Uint128 clock = base.command_clock.count();
+      EXPECT_EQ(fast.*member, static_cast<std::uint32_t>((cycles + clock - 1) / clock)) << name;
+    }
+    EXPECT_GE(fast.rc, fast.ras + fast.rp);
+  }
+}
+
 TEST(DramStandard, ContradictionsAreNamed) {
   struct Case {
     const char* row;
@@ -140,7 +181,19 @@ TEST(DramStandard, ContradictionsAreNamed) {
       {"command_clock", "command_clock,0,GHz,test", "command_clock = 0"},
       {"activate_bus_cycles", "activate_bus_cycles,9,tCK,test", "ACT longer than tRRD_S"},
       {"activate_bus_cycles", "activate_bus_cycles,1.25,tCK,test", "half a cycle"},
-      {"activate_bus_cycles", "activate_bus_cycles,0,tCK,test", "activate_bus_cycles = 0"}};
+      {"activate_bus_cycles", "activate_bus_cycles,0,tCK,test", "activate_bus_cycles = 0"},
+      {"column_bus_cycles", "column_bus_cycles,0,tCK,test", "column_bus_cycles = 0"},
+      {"column_bus_cycles", "column_bus_cycles,2.5,tCK,test", "RD longer than tCCD_S"},
+      {"rcd_write", "rcd_write,40,tCK,test", "tRAS 37 < tRCDWR 40"},
+      {"ccd_write_long", "ccd_write_long,3,tCK,test", "tCCD_L_WR 3 < tCCD_L 4"},
+      {"command_buses", "command_buses,3,-,test", "command_buses = 3"},
+      {"masked_write", "masked_write,2,-,test", "masked_write = 2"},
+      {"stack_ids", "stack_ids,8,-,test", "128 banks"},
+      {"refresh_bank_set", "refresh_bank_set,3,-,test", "refresh_bank_set = 3 of 32"},
+      {"refresh_bank_cycles", "refresh_bank_cycles,500,tCK,test", "tRFC 455 < tRFCpb 500"},
+      {"refresh_bank_spacing", "refresh_bank_spacing,200,tCK,test", "= 158 <= spacing 200"},
+      {"refresh_bank_activate", "refresh_bank_activate,300,tCK,test",
+       "tRFCpb 260 < refresh_bank_activate 300"}};
   for (const Case& c : cases) {
     const std::string message = refusal(with_row(c.row, c.changed));
     EXPECT_NE(message.find(c.part), std::string::npos) << c.changed << ": " << message;

@@ -17,8 +17,16 @@
 namespace stoat {
 namespace {
 
-const char* const kShipped[] = {"jouppi_7nm_hbm3",    "hbm2_oconnor", "horowitz_45nm",
-                                "horowitz_45nm_fp32", "bitnet_7nm",   "rtl_asap7"};
+const char* const kShipped[] = {"jouppi_7nm_hbm3",
+                                "hbm2_oconnor",
+                                "horowitz_45nm",
+                                "horowitz_45nm_fp32",
+                                "bitnet_7nm",
+                                "rtl_asap7",
+                                "rtl_nangate45",
+                                "jouppi_7nm_hbm3_logic_die",
+                                "jouppi_7nm_hbm3_bank_group",
+                                "jouppi_7nm_hbm3_bank"};
 
 std::string shipped_text() {
   std::ifstream file(data_path("energy/jouppi_7nm_hbm3.csv"));
@@ -68,8 +76,10 @@ TEST(PriceList, ShippedListsAreCompleteAndEveryPriceHasASource) {
     EXPECT_EQ(list.name(), name);
     EXPECT_FALSE(list.boundary().empty());
     for (std::size_t i = 0; i < kEvents; ++i) {
-      EXPECT_GT(list.source(static_cast<Event>(i)).size(), 10U) << name;
-      EXPECT_GE(list.price(static_cast<Event>(i)).count(), 0);
+      const auto event = static_cast<Event>(i);
+      EXPECT_TRUE(list.has(event) || event_is_optional(event)) << name << " " << event_name(event);
+      EXPECT_TRUE(!list.has(event) || list.source(event).size() > 10U) << name;
+      EXPECT_GE(list.price(event).count(), 0);
     }
   }
 }
@@ -112,7 +122,7 @@ TEST(PriceList, WrongListsAreRefusedByName) {
 }
 
 TEST(Pricing, PartsSumExactlyInAnyOrder) {
-  const PriceList list = PriceList::read("jouppi_7nm_hbm3");
+  const PriceList list = PriceList::read("rtl_asap7");
   std::mt19937_64 random(3);
   EventCounts counts, halves[2];
   for (std::size_t s = 0; s < kStages; ++s) {
@@ -135,6 +145,36 @@ TEST(Pricing, PartsSumExactlyInAnyOrder) {
   EXPECT_EQ(table.total(), by_event);
   EXPECT_EQ(table.total(), by_product);
   EXPECT_EQ(table.total(), price(halves[0], list).total() + price(halves[1], list).total());
+}
+
+TEST(PriceList, SynthesisedListsPriceEveryFormatAndPlacementsAreNamed) {
+  for (const char* name : {"rtl_asap7", "rtl_nangate45"}) {
+    const PriceList list = PriceList::read(name);
+    for (std::size_t i = 0; i < kEvents; ++i) EXPECT_TRUE(list.has(static_cast<Event>(i))) << name;
+    EXPECT_EQ(list.placement(), "beside");
+  }
+  EXPECT_EQ(PriceList::read("jouppi_7nm_hbm3_bank").placement(), "bank");
+  EXPECT_EQ(PriceList::read("jouppi_7nm_hbm3_bank").price(Event::kDramReadBits), Energy(600'000));
+}
+
+TEST(Pricing, NamesTheRowsThatAreMissingForWhatWasCounted) {
+  EventCounts counts;
+  const PriceList list = PriceList::read("horowitz_45nm");
+  counts.at(Stage::kGather, Event::kAccumulate) = 1;
+  EXPECT_NO_THROW(price(counts, list));
+  counts.at(Stage::kGather, Event::kAccumulateShared24) = 1;
+  counts.at(Stage::kGather, Event::kShiftAddShared24) = 1;
+  try {
+    price(counts, list);
+    FAIL() << "45 nm has no published 24-bit accumulator";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kUsage);
+    const std::string message = error.what();
+    EXPECT_NE(message.find("horowitz_45nm lacks rows"), std::string::npos) << message;
+    EXPECT_NE(message.find("accumulate_shared24, shift_add_shared24"), std::string::npos)
+        << message;
+  }
+  EXPECT_NO_THROW(price(counts, PriceList::read("rtl_nangate45")));
 }
 
 TEST(Pricing, RefusesCountsThatWouldOverflow) {

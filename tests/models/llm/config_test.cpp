@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include <nlohmann/json.hpp>
 
 #include "models/error.h"
@@ -84,6 +86,31 @@ TEST(Config, ReadsOldRopeScalingUnderBothNames) {
   EXPECT_EQ(read(config).rope.theta, 10000.0);  // Llama-2's files leave it out
 }
 
+TEST(Config, ReadsYarnAndWorksOutItsAttentionFactor) {
+  json config = llama();
+  config["rope_scaling"] = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32768}};
+  const RopeConfig rope = read(config).rope;
+  EXPECT_EQ(rope.kind, RopeConfig::Kind::kYarn);
+  EXPECT_EQ(rope.original_max_position, 32768.0);
+  EXPECT_EQ(rope.beta_fast, 32.0);
+  EXPECT_EQ(rope.beta_slow, 1.0);
+  EXPECT_TRUE(rope.truncate);
+  EXPECT_DOUBLE_EQ(rope.attention_factor, 1 + 0.1 * std::log(4.0));
+  config["rope_scaling"]["attention_factor"] = 1.5;
+  EXPECT_EQ(read(config).rope.attention_factor, 1.5);
+}
+
+TEST(Config, ReadsDenseMistral) {
+  json config = llama();
+  config["model_type"] = "mistral";
+  config["architectures"] = {"MistralForCausalLM"};
+  config["sliding_window"] = nullptr;
+  const ModelConfig c = read(config);
+  EXPECT_EQ(c.architecture, Architecture::kMistral);
+  EXPECT_FALSE(c.attention_bias);
+}
+
 TEST(Config, FillsInWhatIsNullOrLeftOut) {
   json config = llama();
   config["num_key_value_heads"] = nullptr;
@@ -153,7 +180,15 @@ std::vector<Refusal> refusals() {
     return json{{"rope_scaling", {{"type", "linear"}, {"factor", factor}}}};
   };
   std::vector<Refusal> list{
-      {"UnknownArchitecture", {{"model_type", "mistral"}}, "'model_type' is \"mistral\""},
+      {"UnknownArchitecture", {{"model_type", "gemma"}}, "'model_type' is \"gemma\""},
+      {"MistralWithoutWindow",
+       {{"model_type", "mistral"}, {"architectures", {"MistralForCausalLM"}}},
+       "'sliding_window' is missing"},
+      {"MistralWithWindow",
+       {{"model_type", "mistral"},
+        {"architectures", {"MistralForCausalLM"}},
+        {"sliding_window", 4096}},
+       "'sliding_window' is 4096"},
       {"MissingModelType", {{"model_type", "<gone>"}}, "'model_type' is missing"},
       {"OtherHead", {{"architectures", {"LlamaForSequenceClassification"}}}, "'architectures' is"},
       {"MixtureOfExperts", {{"num_local_experts", 8}}, "'num_local_experts': mixture of experts"},
@@ -167,9 +202,9 @@ std::vector<Refusal> refusals() {
        {{"layer_types", {"full_attention", "sliding_attention"}}},
        "'layer_types' is"},
       {"LayerTypesOfOtherLength", {{"layer_types", {"full_attention"}}}, "one text a layer"},
-      {"Yarn",
-       {{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 4.0}}}},
-       "rope_type' is \"yarn\""},
+      {"YarnBetas",
+       {{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 4.0}, {"beta_fast", 0.5}}}},
+       "beta_fast above beta_slow"},
       {"DynamicRope",
        {{"rope_scaling", {{"type", "dynamic"}, {"factor", 4.0}}}},
        "rope_type' is \"dynamic\""},

@@ -51,6 +51,44 @@ TEST_P(HuggingFaceModel, GivesTheSameLogitsAndGreedyTokens) {
 INSTANTIATE_TEST_SUITE_P(Models, HuggingFaceModel, testing::Values("llama", "qwen2", "qwen3"),
                          [](const auto& test) { return test.param; });
 
+// golden/hf/ of scripts/hf_goldens.py: prompts of 1 to 2000 tokens, every architecture.
+class HuggingFaceText : public testing::TestWithParam<std::string> {};
+
+TEST_P(HuggingFaceText, GivesTheSameLogitsAndGreedyTokens) {
+  ThreadPool pool(2);
+  const std::string folder = golden("hf/" + GetParam());
+  Transformer model = Transformer::load(folder, pool);
+  const json expected = json::parse(read_text(folder + "/expected.json"));
+  const auto steps = expected["logit_steps"].get<std::vector<std::uint32_t>>();
+  ASSERT_EQ(expected["cases"].size(), 4U);
+  const auto dense = dense_attention(model.config(), model.attention_scale(), pool);
+  for (const json& text : expected["cases"]) {
+    const auto prompt = text["prompt"].get<std::vector<std::int32_t>>();
+    const auto tokens = text["tokens"].get<std::vector<std::int32_t>>();
+    const auto want = text["logits"].get<std::vector<std::vector<double>>>();
+    KvCache cache = model.make_cache(static_cast<std::uint32_t>(prompt.size() + tokens.size()));
+    auto logits = model.prefill(prompt, cache);
+    for (std::size_t step = 0, at = 0; step < tokens.size(); ++step) {
+      if (at < steps.size() && steps[at] == step) {
+        double largest = 0, worst = 0;
+        for (std::size_t i = 0; i < logits.size(); ++i) {
+          largest = std::max(largest, std::abs(want[at][i]));
+          worst = std::max(worst, std::abs(static_cast<double>(logits[i]) - want[at][i]));
+        }
+        EXPECT_LT(worst, 1e-4 * largest) << prompt.size() << " tokens, step " << step;
+        ++at;
+      }
+      EXPECT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), tokens[step])
+          << prompt.size() << " tokens, step " << step;
+      logits = model.decode(tokens[step], cache, dense);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, HuggingFaceText,
+                         testing::Values("llama", "llama_yarn", "mistral", "qwen2", "qwen3"),
+                         [](const auto& test) { return test.param; });
+
 class HuggingFaceTokenizer : public testing::TestWithParam<std::string> {};
 
 TEST_P(HuggingFaceTokenizer, GivesTheSameTokensAndTheTextBack) {

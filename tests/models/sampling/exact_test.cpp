@@ -262,6 +262,20 @@ TEST(Selection, PropIsSystematicSampling) {
   }
 }
 
+// "one-hot" needs no method of its own.
+TEST(Selection, OneSampleIsTheSameRowForEverySampler) {
+  std::set<std::uint32_t> rows;
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    const ScoreCodes codes = encode_scores(random_logits(900, 2.0, 5));
+    const Selection one = select_rows(Method::kSystematic, codes, 1, site_of(seed));
+    ASSERT_EQ(one.rows.size(), 1U);
+    for (const Method method : {Method::kIid, Method::kStratified, Method::kProp})
+      ASSERT_EQ(one, select_rows(method, codes, 1, site_of(seed)));
+    rows.insert(one.rows[0].row);
+  }
+  EXPECT_GT(rows.size(), 20U);
+}
+
 TEST(Selection, FloorOrCeilCheckCatchesAMovedCount) {
   const ScoreCodes codes = encode_scores(random_logits(500, 1.0, 2));
   const Ruler ruler(codes);

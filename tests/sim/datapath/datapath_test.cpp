@@ -140,7 +140,9 @@ TEST(SelectSampled, ScansOnlyTilesWithDraws) {
   EXPECT_EQ(count(plan.events, Event::kExp), 300U * 4 + 256 * 4);
   EXPECT_EQ(count(plan.events, Event::kStashWriteBits), 300U * 4 * 16);
   EXPECT_EQ(count(plan.events, Event::kStashReadBits), 256U * 4 * 16);
-  EXPECT_EQ(count(plan.events, Event::kPrefixAdd), 256U * 4 + 2 * 4);  // rows, tiles
+  // 16-wide prefix networks: 2 * 16 - 2 - 4 additions and 16 of the running sum; then the tiles.
+  EXPECT_EQ(count(plan.events, Event::kPrefixAdd), 256U / 16 * 42 * 4 + 2 * 4);
+  EXPECT_EQ(count(plan.events, Event::kScale), 4U);  // a head's offset is a word times the mass
   EXPECT_EQ(count(plan.events, Event::kThresholdCompare), 256U * 4 + 2 * 4 + 32);
   EXPECT_EQ(count(plan.events, Event::kRandomDraw), 4U);  // one offset a head
   EXPECT_EQ(plan.scored[0], CoreCycles(256 * 4 / 16));

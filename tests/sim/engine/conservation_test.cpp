@@ -29,17 +29,21 @@ Case sound() {
   c.recount.key_rows = c.recount.key_rows_logical = 256;
   c.recount.value_rows = c.recount.value_rows_logical = 10;
   c.recount.key_requested = Bytes(65536);
+  c.recount.groups = 1;
   DatapathResult& r = c.result;
   r.engines = 32;
   r.traffic[0] = {256, 256, Bytes(65536), Bytes(65536), Bytes(65536), 2048};
   r.traffic[1] = {10, 10, Bytes(2560), Bytes(2560), Bytes(2560), 80};
+  r.traffic[4] = {0, 0, Bytes(0), Bytes(512), Bytes(512), 16};
+  r.events.at(Stage::kAppend, Event::kDramWriteBits) = 512 * 8;
+  r.write_bursts = 16;
   r.events.at(Stage::kScore, Event::kDramReadBits) = 65536 * 8;
   r.events.at(Stage::kGather, Event::kDramReadBits) = 2560 * 8;
   r.events.at(Stage::kScore, Event::kDramActivate) = 64;
   r.events.at(Stage::kScore, Event::kAccumulate) = 256 * 128;
   r.activates = 64;
   r.read_bursts = 2128;
-  r.row_hits = 2064;
+  r.row_hits = 2080;
   r.row_misses = 64;
   r.time = Picoseconds(10000000);
   r.cycles = CoreCycles(10000);
@@ -61,6 +65,9 @@ TEST(Conservation, RejectsEveryDoctoredResult) {
       {"logical rows", [](Case& c) { c.result.traffic[1].logical_rows += 1; }},
       {"K bytes", [](Case& c) { c.recount.key_requested += Bytes(2); }},
       {"V bytes", [](Case& c) { c.result.traffic[1].requested -= Bytes(256); }},
+      {"an append too few", [](Case& c) { c.recount.groups = 2; }},
+      {"units busier than the time",
+       [](Case& c) { c.result.units[0].starved = Picoseconds(33 * 10000000ULL); }},
       {"moved below requested", [](Case& c) { c.result.traffic[1].moved -= Bytes(32); }},
       {"bursts", [](Case& c) { c.result.traffic[1].bursts += 1; }},
       {"bursts of the channels",

@@ -25,6 +25,20 @@ TEST(LaneUnit, StartsWithTheFirstDataAndEndsAfterTheLast) {
   EXPECT_THROW(lanes.check(ns(121)), Bug);
 }
 
+TEST(LaneUnit, TellsStarvedFromBlockedFromIdle) {
+  LaneUnit lanes(kGigahertz);
+  lanes.begin_work(ns(5));                                          // idle 5
+  lanes.run(ns(15), ns(20), CoreCycles(10), CoreCycles(0));         // starved 10, busy 10
+  lanes.run(ns(20), ns(22), CoreCycles(4), CoreCycles(0), ns(31));  // blocked 6, busy 4
+  const Interval last = lanes.run(ns(30), ns(50), CoreCycles(5), CoreCycles(1));  // stalls for data
+  EXPECT_EQ(last.begin, ns(35));
+  EXPECT_EQ(last.end, ns(51));
+  EXPECT_EQ(lanes.busy(), ns(19));
+  EXPECT_EQ(lanes.starved(), ns(10 + 11));
+  EXPECT_EQ(lanes.blocked(), ns(6));
+  EXPECT_NO_THROW(lanes.check(ns(60)));
+}
+
 TEST(Window, AdmitsWhenEnoughUnitsAreFree) {
   Window window(64);
   EXPECT_EQ(window.admits(8), ns(0));

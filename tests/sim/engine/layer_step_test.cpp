@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "models/error.h"
 #include "sim/engine/simulate.h"
@@ -91,6 +93,31 @@ TEST(LayerStep, RefusesACacheThatDoesNotFitTheMemory) {
   Dealt dealt = deal(options, {});
   const DramStandard dram = read_dram_standard(dealt.shape.point.dram);
   EXPECT_THROW(make_address_plan(dealt.shape, dram, 100000000, 1, 0, 32, 4), Error);
+}
+
+TEST(LayerStep, NamesRowsAndCountsThatCannotBe) {
+  const SynthOptions options = options_of(300);
+  const Dealt dealt = deal(options, {});
+  const auto steps = layer_steps(dealt.records, 0, 1);
+  const auto message = [&](const std::function<void(TraceRecords&)>& doctor) {
+    TraceRecords records = dealt.records;
+    doctor(records);
+    try {
+      split_layer_step(records, dealt.header, steps[0], dealt.shape, dealt.plan, false, false);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kDamaged);
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_EQ(message([](TraceRecords&) {}), "accepted");
+  const std::string beyond = message([](TraceRecords& r) { r.row[r.value_indptr[2] - 1] = 300; });
+  EXPECT_NE(beyond.find("record 1 (step 0, layer 0, query head 1): row 300"), std::string::npos)
+      << beyond;
+  EXPECT_NE(message([](TraceRecords& r) { r.count[0] += 1; }).find("counts that sum to 65"),
+            std::string::npos);
+  EXPECT_NE(message([](TraceRecords& r) { std::swap(r.row[0], r.row[1]); }).find("increasing rows"),
+            std::string::npos);
 }
 
 TEST(LayerStep, RefusesAGroupThatDisagreesAboutItsContext) {

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <set>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "models/error.h"
 
@@ -18,10 +20,13 @@ DramStandard small() {
   return standard;
 }
 
-const char* const kOrders[] = {
-    "column:256 bank_group column bank stack row", "column bank_group bank stack row",
-    "bank_group column bank stack row", "row stack bank bank_group column",
-    "column:64 stack column:128 bank row column bank_group"};
+const char* const kOrders[] = {"column:256 bank_group column bank stack row",
+                               "column bank_group bank stack row",
+                               "bank_group column bank stack row",
+                               "row stack bank bank_group column",
+                               "column:64 stack column:128 bank row column bank_group",
+                               "column:256 bank_group^row column bank^row/4 stack row",
+                               "column bank_group^bank bank^row stack^row row"};
 
 TEST(AddressMap, IsABijectionForEveryOrder) {
   const DramStandard standard = small();
@@ -79,7 +84,13 @@ TEST(AddressMap, RefusesOrdersThatAreNone) {
       {"column:100 bank_group column bank stack row", "column:100"},
       {"column:16 bank_group column bank stack row", "column:16"},
       {"column:4096 bank_group bank stack row", "column:4096"},
-      {"", "missing"}};
+      {"", "missing"},
+      {"column bank_group^bank_group bank stack row", "two addresses in one place"},
+      {"column bank_group^bank bank^bank_group stack row", "two addresses in one place"},
+      {"column bank_group^rows bank stack row", "rows"},
+      {"column bank_group^row/3 bank stack row", "power of two"},
+      {"column^row bank_group bank stack row", "another field than the column"},
+      {"column bank_group bank stack row channel", "'channel'"}};
   for (const auto& [order, part] : cases) {
     try {
       AddressMap map(standard, order);
@@ -89,6 +100,58 @@ TEST(AddressMap, RefusesOrdersThatAreNone) {
       EXPECT_EQ(error.code(), ExitCode::kUsage);
     }
   }
+}
+
+TEST(AddressMap, AHashMovesConflictsToOtherBanks) {
+  const DramStandard standard = read_dram_standard("hbm3_5200");
+  const AddressMap plain(standard),
+      hashed(standard, "column:256 bank_group^row column bank^row/4 stack row");
+  const std::uint64_t stride = plain.encode({0, 0, 0, 1, 0});  // the next row of the same bank
+  std::set<std::pair<std::uint32_t, std::uint32_t>> banks;
+  for (std::uint64_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(plain.decode(i * stride).bank_group, 0U);
+    const BankAddress w = hashed.decode(i * stride);
+    EXPECT_EQ(w.row, i);
+    banks.insert({w.bank_group, w.bank});
+  }
+  EXPECT_EQ(banks.size(), 16U);
+  EXPECT_EQ(hashed.contiguous(), Bytes(256));
+}
+
+TEST(AddressMap, OfAWholeStackIsABijectionAndSplitsRowsOverPseudoChannels) {
+  DramStandard standard = small();
+  standard.rows_per_bank = 2;
+  for (const char* order :
+       {"column:256 channel pseudo_channel bank_group column bank stack row",
+        "column:128 pseudo_channel column:256 channel^row bank_group bank stack row",
+        "channel pseudo_channel bank_group column bank stack row"}) {
+    const AddressMap map(standard, order, AddressMap::Scope::kStack);
+    ASSERT_EQ(map.capacity().count(), standard.capacity().count() * 32);
+    std::vector<bool> seen(map.capacity().count() / 32);
+    for (std::uint64_t address = 0; address < map.capacity().count(); address += 32) {
+      const StackAddress w = map.decode_stack(address);
+      ASSERT_EQ(map.encode_stack(w), address) << order;
+      const BankAddress& b = w.bank;
+      const std::uint64_t place =
+          ((((((w.channel * 2ULL + w.pseudo_channel) * 2 + b.stack) * 4 + b.bank_group) * 4 +
+             b.bank) *
+                2 +
+            b.row) *
+           32) +
+          b.column;
+      ASSERT_FALSE(seen.at(place)) << order;
+      seen[place] = true;
+    }
+  }
+  const AddressMap whole(standard,
+                         "column:256 pseudo_channel channel bank_group column bank stack row",
+                         AddressMap::Scope::kStack);
+  const AddressMap split(standard,
+                         "column:128 pseudo_channel column:256 channel bank_group bank stack row",
+                         AddressMap::Scope::kStack);
+  EXPECT_EQ(whole.decode_stack(0).pseudo_channel, whole.decode_stack(255).pseudo_channel);
+  EXPECT_NE(split.decode_stack(0).pseudo_channel, split.decode_stack(255).pseudo_channel);
+  EXPECT_EQ(split.decode_stack(0).bank.row, split.decode_stack(255).bank.row);
 }
 
 }  // namespace

@@ -71,7 +71,7 @@ std::vector<Gate> gates() {
                &S::ccd_short,
                2,
                1,
-               kNone,
+               [](S& s) { s.ccd_long = s.ccd_write_long = 6; },
                {first, {at(1, 0, 5, 0), 0}, {at(0, 0, 5, 1), 100}},
                {at(1, 0, 5, 1), 102},
                16});

@@ -27,13 +27,10 @@ class PlainChannel {
     const std::uint64_t arrival = cycles_until(request.arrival, ticks_);
     std::uint64_t first = 0, last = 0;
     for (std::uint64_t at = 0; at < request.size.count(); at += s_.access_size.count()) {
-      lane.entered = std::max(lane.entered, arrival);
-      const std::size_t number = lane.data.size();
-      if (queue_bursts_ > 0 && number >= queue_bursts_) {
-        lane.entered = std::max(lane.entered, lane.data[number - queue_bursts_]);
-      }
-      const std::uint64_t data = burst(lane, map_.decode(request.address + at), request.write);
-      lane.data.push_back(data);
+      const BankAddress where = map_.decode(request.address + at);
+      std::uint64_t data = 0;
+      if (request.partial && s_.masked_write == 0) data = enter(lane, where, false, arrival, 0);
+      data = enter(lane, where, request.write, arrival, data);
       if (at == 0) first = data;
       last = std::max(last, data);
     }
@@ -74,15 +71,30 @@ class PlainChannel {
     ChannelCounts counts;
   };
 
+  // One burst into the queue and to its data; no command before `ready`.
+  std::uint64_t enter(Lane& lane, const BankAddress& where, bool write, std::uint64_t arrival,
+                      std::uint64_t ready) {
+    lane.entered = std::max(lane.entered, arrival);
+    const std::size_t number = lane.data.size();
+    if (queue_bursts_ > 0 && number >= queue_bursts_) {
+      lane.entered = std::max(lane.entered, lane.data[number - queue_bursts_]);
+    }
+    lane.data.push_back(burst(lane, where, write, std::max(lane.entered, ready)));
+    return lane.data.back();
+  }
+
   std::uint32_t group(const BankAddress& w) const {
     return w.stack * s_.bank_groups + w.bank_group;
   }
+
+  // A column command of several cycles counts from its last.
+  std::uint64_t late() const { return s_.column_bus_cycles > 2 ? s_.column_bus_cycles - 2 : 0; }
 
   bool precharge_fits(const Bank& bank, std::uint64_t t) const {
     if (t < bank.activate_at + 2 * s_.ras) return false;
     for (const auto& [at, write] : bank.columns) {
       const std::uint64_t gap =
-          write ? 2 * (s_.write_latency + s_.burst_cycles + s_.wr) : 2 * s_.rtp;
+          write ? late() + 2 * (s_.write_latency + s_.burst_cycles + s_.wr) : 2 * s_.rtp;
       if (t < at + gap) return false;
     }
     return true;
@@ -115,13 +127,14 @@ class PlainChannel {
   }
 
   bool column_fits(const Lane& lane, const BankAddress& where, bool write, std::uint64_t t) const {
-    const std::uint64_t reach = 2 * std::max(s_.ccd_long, s_.ccd_stack);
+    const std::uint64_t reach = 2 * std::max(s_.ccd_write_long, s_.ccd_stack);
     for (auto it = lane.columns.lower_bound(t > reach ? t - reach : 0);
          it != lane.columns.end() && it->first <= t + reach; ++it) {
       const BankAddress& other = it->second.where;
       std::uint64_t gap = 2 * s_.ccd_short;
       if (other.stack != where.stack) gap = 2 * s_.ccd_stack;
       if (group(other) == group(where)) gap = 2 * s_.ccd_long;
+      if (group(other) == group(where) && write && it->second.write) gap = 2 * s_.ccd_write_long;
       const std::uint64_t apart = it->first > t ? it->first - t : t - it->first;
       if (apart < gap) return false;
     }
@@ -133,23 +146,24 @@ class PlainChannel {
       std::uint64_t gap = 2 * s_.rtw;
       if (!write) {
         const bool same = group(it->second.where) == group(where);
-        gap = 2 * (s_.write_latency + s_.burst_cycles + (same ? s_.wtr_long : s_.wtr_short));
+        gap =
+            late() + 2 * (s_.write_latency + s_.burst_cycles + (same ? s_.wtr_long : s_.wtr_short));
       }
       if (t < it->first + gap) return false;
     }
     return true;
   }
 
-  std::uint64_t burst(Lane& lane, const BankAddress& where, bool write) {
+  std::uint64_t burst(Lane& lane, const BankAddress& where, bool write, std::uint64_t from) {
     Bank& bank = lane.banks[group(where) * s_.banks_per_group + where.bank];
     while (true) {
       const bool hit = bank.open && bank.row == where.row;
       std::uint64_t precharge_at = 0, activate_at = bank.activate_at;
       if (!hit) {
-        activate_at = std::max(lane.entered, lane.refreshed);
+        activate_at = std::max(from, lane.refreshed);
         if (bank.activated) activate_at = std::max(activate_at, bank.activate_at + 2 * s_.rc);
         if (bank.open) {
-          precharge_at = lane.entered;
+          precharge_at = from;
           while (!precharge_fits(bank, precharge_at) ||
                  !bus_fits(precharge_at, s_.precharge_bus_cycles)) {
             ++precharge_at;
@@ -158,9 +172,12 @@ class PlainChannel {
         }
         while (!activation_fits(lane, where, activate_at)) ++activate_at;
       }
-      std::uint64_t at = std::max(lane.entered, activate_at + s_.activate_bus_cycles +
-                                                    2 * (write ? s_.rcd_write : s_.rcd_read));
-      while (!column_fits(lane, where, write, at)) ++at;
+      std::uint64_t at = std::max(
+          from, activate_at + s_.activate_bus_cycles + 2 * (write ? s_.rcd_write : s_.rcd_read));
+      // Where tCCD_L leaves gaps too short for another burst, columns keep to a grid of tCCD_S.
+      const bool short_gaps = s_.ccd_long > s_.ccd_short && s_.ccd_long < 2 * s_.ccd_short;
+      const std::uint64_t grid = short_gaps ? 2 * s_.ccd_short : 1;
+      while (at % grid != 0 || !column_fits(lane, where, write, at)) ++at;
       if (s_.refresh_interval > 0 && at >= lane.refresh_due) {
         refresh(lane);
         continue;
@@ -180,7 +197,7 @@ class PlainChannel {
       }
       bank.columns.emplace_back(at, write);
       lane.columns[at] = {where, write};
-      return at + 2 * ((write ? s_.write_latency : s_.read_latency) + s_.burst_cycles);
+      return at + late() + 2 * ((write ? s_.write_latency : s_.read_latency) + s_.burst_cycles);
     }
   }
 

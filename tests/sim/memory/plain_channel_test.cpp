@@ -32,6 +32,7 @@ class RandomRequests {
     request.address = below((span - request.size.count()) / burst) * burst;
     if (below(4) == 0) request.address = request.address / 4096 * 4096;
     request.write = below(100) < write_percent;
+    request.partial = request.write && below(3) == 0;
     request.arrival = Picoseconds(now_);
     return request;
   }
@@ -77,14 +78,22 @@ TEST(FastAgainstPlain, AgreeOnHbm3) {
   expect_equal(read_dram_standard("hbm3_6400"), 6, 400);
 }
 
+TEST(FastAgainstPlain, AgreeOnTheOtherStandards) {
+  for (const char* name : {"hbm4_8000", "gddr6_14000", "ddr5_4800", "lpddr5x_7500"}) {
+    expect_equal(read_dram_standard(name), 3, 300);
+  }
+}
+
 TEST(FastAgainstPlain, AgreeWithRefreshEveryMomentAndOddTimings) {
   DramStandard odd = read_dram_standard("hbm3_5200");
   odd.name = "odd";
   odd.refresh_interval = 400;
   odd.refresh_cycles = 120;
+  odd.refresh_bank_cycles = 0;
   odd.rrd_long = 9;
   odd.faw = 37;
   odd.ccd_long = 7;
+  odd.ccd_write_long = 11;
   odd.ccd_stack = 5;
   odd.ccd_short = 3;
   odd.activate_bus_cycles = 5;
@@ -116,6 +125,7 @@ TEST(FastAgainstPlain, ADifferenceOfOneCycleIsFound) {
                                                   &DramStandard::ccd_short,
                                                   &DramStandard::ccd_long,
                                                   &DramStandard::ccd_stack,
+                                                  &DramStandard::ccd_write_long,
                                                   &DramStandard::rtp,
                                                   &DramStandard::wr,
                                                   &DramStandard::wtr_short,

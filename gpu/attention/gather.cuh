@@ -1,0 +1,158 @@
+// The gather stage: V rows times weights, added up in fp32 in a fixed order; and the end of a head
+// whose blocks share its rows. Device only, included by select_gather.cu and select_topk.cu.
+#pragma once
+
+#include <cstdint>
+
+#include "gpu/attention/kernels.cuh"
+
+namespace stoat::gpu {
+
+// A selected row and its weight, before a factor common to all rows.
+struct WeightedRow {
+  std::uint32_t row;
+  float weight;
+};
+
+// Sum of weight * V row over i in [0, n), row_of(i) a WeightedRow. A row is read by head_dim / 8
+// lanes, 16 bytes each; every thread ends with 8 features. Then over the block, in a fixed order,
+// into sums[head_dim].
+template <class Element, int kHeadDim, class RowOf>
+__device__ void gather(const RowAddress<Element>& values, std::uint32_t n, RowOf row_of,
+                       float* sums) {
+  constexpr std::uint32_t kLanes = kHeadDim / 8, kTeams = kThreads / kLanes, kUnroll = 4;
+  const std::uint32_t team = threadIdx.x / kLanes, piece = threadIdx.x % kLanes;
+  float sum[8] = {};
+  for (std::uint32_t i = team; i < n; i += kTeams * kUnroll) {
+    uint4 data[kUnroll];
+    float weight[kUnroll];
+#pragma unroll
+    for (std::uint32_t u = 0; u < kUnroll; ++u) {
+      weight[u] = 0;
+      data[u] = make_uint4(0, 0, 0, 0);
+      if (i + u * kTeams < n) {
+        const WeightedRow selected = row_of(i + u * kTeams);
+        data[u] = __ldg(reinterpret_cast<const uint4*>(values.row(selected.row) + 8 * piece));
+        weight[u] = selected.weight;
+      }
+    }
+#pragma unroll
+    for (std::uint32_t u = 0; u < kUnroll; ++u) {
+#pragma unroll
+      for (int w = 0; w < 4; ++w) {
+        const float2 pair = unpack<Element>(word(data[u], w));
+        sum[2 * w] = fmaf(weight[u], pair.x, sum[2 * w]);
+        sum[2 * w + 1] = fmaf(weight[u], pair.y, sum[2 * w + 1]);
+      }
+    }
+  }
+  __shared__ float team_sum[kWarps][kHeadDim];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    for (std::uint32_t distance = kLanes; distance < 32; distance *= 2)
+      sum[i] += __shfl_xor_sync(kAllLanes, sum[i], distance);
+    if (threadIdx.x % 32 < kLanes) team_sum[threadIdx.x / 32][8 * piece + i] = sum[i];
+  }
+  __syncthreads();
+  if (threadIdx.x < kHeadDim) {
+    float total = 0;
+    for (int w = 0; w < kWarps; ++w) total += team_sum[w][threadIdx.x];
+    sums[threadIdx.x] = total;
+  }
+  __syncthreads();
+}
+
+// From Hopper on up to so many blocks of a head are a cluster and read each other's shared memory.
+constexpr std::uint32_t kMaxGatherCluster = 8;
+
+__device__ __forceinline__ void cluster_barrier() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ float read_of_block(const float* own, std::uint32_t block) {
+  float value = 0;
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{ .reg .u32 at; mapa.shared::cluster.u32 at, %1, %2; ld.shared::cluster.f32 %0, [at]; }"
+      : "=f"(value)
+      : "r"(static_cast<unsigned>(__cvta_generic_to_shared(own))), "r"(block)
+      : "memory");
+#endif
+  return value;
+}
+
+// Every block of a head brings its sums[head_dim] in shared memory; the first block of a cluster,
+// or without clusters the last to come, adds them in the order of the blocks, scales and stores.
+template <class Element, int kHeadDim>
+__device__ void store_head(const LaunchArguments& a, std::size_t head, const float* sums,
+                           float scale) {
+  const DecodeParams& p = a.params;
+  const std::uint32_t splits = a.splits.gather, d = threadIdx.x;
+  if (splits == 1) {
+    if (d < kHeadDim) store_out<Element>(p, head * kHeadDim + d, sums[d] * scale);
+    return;
+  }
+#if __CUDA_ARCH__ >= 900
+  if (splits <= kMaxGatherCluster) {
+    cluster_barrier();
+    if (blockIdx.x == 0 && d < kHeadDim) {
+      float total = 0;
+#pragma unroll 4
+      for (std::uint32_t split = 0; split < splits; ++split)
+        total += read_of_block(sums + d, split);
+      store_out<Element>(p, head * kHeadDim + d, total * scale);
+    }
+    cluster_barrier();  // no block leaves while it is read
+    return;
+  }
+#endif
+  float* partial = a.workspace.partial + head * splits * kHeadDim;
+  if (d < kHeadDim) partial[blockIdx.x * kHeadDim + d] = sums[d];
+  if (!last_block(a.workspace.counter + head, splits) || d >= kHeadDim) return;
+  float total = 0;
+  for (std::uint32_t split = 0; split < splits; ++split)
+    total += __ldcg(partial + split * kHeadDim + d);
+  store_out<Element>(p, head * kHeadDim + d, total * scale);
+}
+
+// Everything of a head that cannot be computed is NaN, and the status says why.
+template <class Element>
+__device__ void refuse_head(const DecodeParams& p, std::size_t head, std::uint32_t bit) {
+  if (blockIdx.x != 0) return;
+  const float nan = nanf("");
+  for (std::uint32_t d = threadIdx.x; d < p.head_dim; d += kThreads)
+    store_out<Element>(p, head * p.head_dim + d, nan);
+  if (p.trace.row) {
+    for (std::uint32_t s = threadIdx.x; s < min(p.budget, p.trace.capacity); s += kThreads) {
+      p.trace.row[head * p.trace.capacity + s] = 0;
+      p.trace.count[head * p.trace.capacity + s] = 0;
+    }
+  }
+  if (threadIdx.x == 0) {
+    if (p.lse) p.lse[head] = nan;
+    atomicOr(p.status, bit);
+  }
+}
+
+// Score records: this block's share of the head's tiles, out of the workspace.
+__device__ inline void record_scores(const LaunchArguments& a, std::size_t head,
+                                     std::uint32_t tiles) {
+  const ScoreSink& sink = a.params.scores;
+  if (!sink.code) return;
+  const std::uint32_t q_head = head % a.params.q_heads;
+  const std::uint32_t kv_head = q_head / (a.params.q_heads / a.params.kv_heads);
+  if (sink.kv_head && sink.kv_head[kv_head] == 0) return;
+  const std::uint32_t first = tiles * blockIdx.x / a.splits.gather;
+  const std::uint32_t last = tiles * (blockIdx.x + 1) / a.splits.gather;
+  const std::size_t slot = head * a.tiles_capacity + first;
+  constexpr std::uint32_t kPieces = kTileRows / 8;  // 16 bytes each
+  const auto* from = reinterpret_cast<const uint4*>(a.workspace.code) + slot * kPieces;
+  auto* to = reinterpret_cast<uint4*>(sink.code) + slot * kPieces;
+  for (std::uint32_t i = threadIdx.x; i < (last - first) * kPieces; i += kThreads) to[i] = from[i];
+  for (std::uint32_t t = threadIdx.x; t < last - first; t += kThreads)
+    sink.exponent[slot + t] = a.workspace.exponent[slot + t];
+}
+
+}  // namespace stoat::gpu

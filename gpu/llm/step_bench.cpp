@@ -1,0 +1,219 @@
+// A row is one batch, context and method: an engine with a cache of random rows decodes on, graph
+// by graph; events around `steps` steps, several times. The bound is what must be read (weights, K
+// and V of every sequence) at a given bandwidth.
+#include "gpu/llm/step_bench.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "gpu/backend.h"
+#include "gpu/cuda_refusal.h"
+#include "gpu/llm/engine.h"
+#include "gpu/llm/kernels.h"
+#include "models/error.h"
+#include "models/streams.h"
+#include "models/units.h"
+#include "models/version.h"
+
+namespace stoat {
+namespace {
+
+using gpu::DeviceEvent;
+using gpu::DeviceWeights;
+using gpu::Engine;
+using gpu::EngineOptions;
+using nlohmann::ordered_json;
+
+constexpr std::uint32_t kWarmUps = 4;
+
+std::pair<Method, std::uint32_t> parse_method(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  const Method method = method_from_name(text.substr(0, colon));
+  if (method == Method::kDense) return {method, 0};
+  if (colon == std::string::npos)
+    throw usage_error({"--method"}, "'" + text + "'", "a budget, e.g. prop:128");
+  return {method,
+          static_cast<std::uint32_t>(parse_count(text.substr(colon + 1), "--method", 65535))};
+}
+
+double median(std::vector<double> samples) {
+  std::sort(samples.begin(), samples.end());
+  return samples[(samples.size() - 1) / 2];
+}
+
+std::uint64_t kv_bytes(const ModelConfig& c, std::uint32_t batch, std::uint32_t context) {
+  return std::uint64_t{4} * c.n_layers * c.n_kv_heads * c.head_dim * batch * context;
+}
+
+void time_steps(const StepBenchOptions& options, const ModelConfig& config, StepTiming& row) {
+  EngineOptions o;
+  o.batch = row.batch;
+  o.capacity = row.context + kWarmUps + options.samples * options.steps + 8;
+  o.method = row.method;
+  if (row.method != Method::kDense) o.budgets = {row.budget};
+  o.seed = 1;
+  Engine engine(config, DeviceWeights::random(config, 1), o);
+  row.weight_bytes = engine.weights().bytes_per_token();
+  engine.pretend_context(row.context - 1, 7);
+  for (std::uint32_t i = 0; i < kWarmUps; ++i) engine.submit();
+  engine.wait();
+  const DeviceEvent begin, end;
+  for (std::uint32_t sample = 0; sample < options.samples; ++sample) {
+    begin.record(engine.stream());
+    for (std::uint32_t i = 0; i < options.steps; ++i) engine.submit();
+    end.record(engine.stream());
+    end.wait();
+    row.microseconds.push_back(1000 * end.milliseconds_since(begin) / options.steps);
+  }
+  engine.collect();  // what the device reports
+  if (!options.parts || row.batch > gpu::kSkinnyRows) return;
+  for (std::size_t i = 0; i < std::size(gpu::kStepParts); ++i) {
+    // The token's kernel makes contexts longer: last, and not often.
+    const std::uint32_t repeats = i + 1 < std::size(gpu::kStepParts) ? 5 : 1;
+    row.parts.emplace_back(engine.time_part(static_cast<gpu::StepPart>(i), repeats));
+  }
+}
+
+double time_prefill(const ModelConfig& config, std::uint32_t length) {
+  EngineOptions o;
+  o.capacity = length + 1;
+  Engine engine(config, DeviceWeights::random(config, 1), o);
+  std::vector<std::int32_t> tokens(length);
+  for (std::uint32_t i = 0; i < length; ++i)
+    tokens[i] = static_cast<std::int32_t>((i * 2654435761U >> 8) % config.vocab_size);
+  engine.prefill(0, {tokens.data(), 1});  // loads kernels and library
+  const DeviceEvent begin, end;
+  begin.record(engine.stream());
+  engine.prefill(0, std::span<const std::int32_t>(tokens).subspan(1));
+  end.record(engine.stream());
+  end.wait();
+  engine.chosen();
+  return end.milliseconds_since(begin) / 1000;
+}
+
+std::string parts_text(const StepTiming& row) {
+  std::string text;
+  for (std::size_t i = 0; i < row.parts.size(); ++i)
+    text +=
+        fmt::format("{}{} {:.0f}", i == 0 ? "      µs: " : ", ", gpu::kStepParts[i], row.parts[i]);
+  return row.parts.empty() ? "" : text + "\n";
+}
+
+std::string row_text(const StepTiming& row, double terabytes_per_second) {
+  const std::string name = row.method == Method::kDense
+                               ? "dense"
+                               : fmt::format("{} S={}", method_name(row.method), row.budget);
+  std::string text = fmt::format("{:>5} {:>8} {:<14}", row.batch, row.context, name);
+  if (!row.left_out.empty()) return text + " " + row.left_out + "\n";
+  const double bound =
+      static_cast<double>(row.weight_bytes + row.kv_bytes) / (1e6 * terabytes_per_second);
+  const double time = median(row.microseconds);
+  return text +
+         fmt::format(" {:>9.0f} {:>9.0f} {:>7.1f} {:>9.1f} {:>9.1f}\n", time, bound,
+                     100 * bound / time, static_cast<double>(row.weight_bytes) / 1e9,
+                     static_cast<double>(row.kv_bytes) / 1e9) +
+         parts_text(row);
+}
+
+ordered_json row_json(const StepTiming& row) {
+  ordered_json json{{"batch", row.batch},
+                    {"context", row.context},
+                    {"method", method_name(row.method)},
+                    {"budget", row.budget},
+                    {"weight_bytes", row.weight_bytes},
+                    {"kv_bytes", row.kv_bytes}};
+  if (!row.left_out.empty()) {
+    json["left_out"] = row.left_out;
+    return json;
+  }
+  json["median_us"] = median(row.microseconds);
+  json["samples_us"] = row.microseconds;
+  for (std::size_t i = 0; i < row.parts.size(); ++i)
+    json["parts_us"][gpu::kStepParts[i]] = row.parts[i];
+  return json;
+}
+
+void write_json(const StepBenchOptions& options, const ordered_json& head,
+                const std::vector<ordered_json>& rows) {
+  if (options.json.empty()) return;
+  std::ofstream file(options.json);
+  const std::string text = head.dump(1);
+  file << text.substr(0, text.rfind('\n')) << ",\n \"rows\": [";
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    file << (i == 0 ? "\n  " : ",\n  ") << rows[i].dump();
+  file << "\n ]\n}\n";
+  file.close();
+  if (!file)
+    throw resource_error({options.json}, "the file could not be written", "a writable place");
+}
+
+}  // namespace
+
+void run_step_bench(const StepBenchOptions& options) {
+  if (const std::string why = cuda_obstacle(); !why.empty())
+    throw resource_error({"stoat-capture bench"}, why, "a CUDA device");
+  const ModelConfig config = config_of_shape(shape_from(options.shape));
+  const ordered_json head{
+      {"format", "stoat-step-bench"},   {"tool_version", tool_version()},
+      {"build_id", build_id()},         {"gpu", gpu::device_name()},
+      {"shape", options.shape},         {"terabytes_per_second", options.terabytes_per_second},
+      {"steps_a_sample", options.steps}};
+  std::vector<ordered_json> rows;
+  for (const std::uint32_t length : options.prefills) {
+    const double seconds = time_prefill(config, length);
+    print_result(fmt::format("prefill of {} tokens: {:.2f} s\n", length, seconds));
+    rows.push_back({{"prefill", length}, {"seconds", seconds}});
+  }
+  if (!options.batches.empty())
+    print_result(
+        "batch  context method          step µs  bound µs  share %  weight GB      KV GB\n");
+  for (const std::uint32_t batch : options.batches) {
+    for (const std::uint32_t context : options.contexts) {
+      for (const std::string& text : options.methods) {
+        StepTiming row;
+        row.batch = batch;
+        row.context = context;
+        std::tie(row.method, row.budget) = parse_method(text);
+        row.kv_bytes = kv_bytes(config, batch, context);
+        try {
+          time_steps(options, config, row);
+        } catch (const Error& error) {
+          row.left_out = error.what();
+        }
+        print_result(row_text(row, options.terabytes_per_second));
+        rows.push_back(row_json(row));
+        write_json(options, head, rows);
+      }
+    }
+  }
+  write_json(options, head, rows);
+}
+
+int step_bench_main(int argc, char** argv) {
+  StepBenchOptions options;
+  CLI::App app("Times decode steps of a whole model with random weights.", "stoat capture bench");
+  app.add_option("--shape", options.shape, "a shape's name (models/llm/shapes.csv) or a table")
+      ->capture_default_str();
+  app.add_option("--batch", options.batches, "batch sizes")->delimiter(',')->expected(0, -1);
+  app.add_option("--context", options.contexts, "rows of the cache")->delimiter(',');
+  app.add_option("--method", options.methods, "dense, or METHOD:BUDGET")->delimiter(',');
+  app.add_option("--samples", options.samples, "timed runs a row")->check(CLI::Range(1, 1000));
+  app.add_option("--steps", options.steps, "steps a run")->check(CLI::Range(1, 1000));
+  app.add_flag("--parts", options.parts, "time the kernels of a step by kind, too");
+  app.add_option("--prefill", options.prefills, "lengths of prompts to time too")->delimiter(',');
+  app.add_option("--json", options.json, "write every sample to this file");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  run_step_bench(options);
+  return 0;
+}
+
+}  // namespace stoat

@@ -1,0 +1,14 @@
+// The CUDA decoder and its timing in a build without CUDA.
+#include "gpu/decoder.h"
+#include "gpu/llm/step_bench.h"
+#include "models/error.h"
+
+namespace stoat {
+
+std::unique_ptr<Decoder> make_cuda_decoder(const CapturePlan&, ThreadPool&) {
+  throw resource_error({"--backend cuda"}, cuda_obstacle(), "", "use --backend cpu");
+}
+
+int step_bench_main(int, char**) { throw resource_error({"stoat capture bench"}, cuda_obstacle()); }
+
+}  // namespace stoat

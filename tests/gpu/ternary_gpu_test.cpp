@@ -1,0 +1,370 @@
+// The ternary score kernel: draws and codes equal to the CPU twin's with ==, features that no head
+// touches never looked at, and every gather behind it; and the kernels that write the caches.
+// Skipped without a device.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "gpu/attention/kv_append.h"
+#include "tests/gpu/attention_expect.h"
+#include "tests/gpu/ternary_twin.h"
+
+namespace stoat::gpu {
+namespace {
+
+using TernaryOnDevice = OnDevice;
+using TernaryOnDeviceSmall = OnDevice;  // what compute-sanitizer runs
+using KvAppendOnDeviceSmall = OnDevice;
+
+constexpr TernaryCoupling kCouplings[] = {TernaryCoupling::kIndependent, TernaryCoupling::kCoupled,
+                                          TernaryCoupling::kGroupMean};
+
+std::uint32_t feature_capacity(const DecodeParams& p) { return (p.max_context + 7) / 8 * 8; }
+
+std::size_t feature_elements(const AttentionCase& on, const DecodeParams& p) {
+  std::size_t slots = on.batch();
+  if (p.page_size != 0) {
+    slots = 1;  // page 0 is not used
+    for (const std::uint32_t context : on.shape().contexts)
+      slots += (context + p.page_size - 1) / p.page_size;
+  }
+  const std::size_t rows = p.page_size == 0 ? feature_capacity(p) : p.page_size;
+  return slots * rows * p.kv_heads * p.head_dim;
+}
+
+KvAppendParams cache_of(const DecodeParams& p, std::uint32_t tokens, std::uint16_t* features) {
+  KvAppendParams cache;
+  cache.element = p.element;
+  cache.batch = p.batch;
+  cache.kv_heads = p.kv_heads;
+  cache.head_dim = p.head_dim;
+  cache.tokens = tokens;
+  cache.k = const_cast<void*>(p.k);
+  cache.v = const_cast<void*>(p.v);
+  cache.kv_layout = p.kv_layout;
+  cache.kv_capacity = p.kv_capacity;
+  cache.context_len = p.context_len;
+  cache.page_size = p.page_size;
+  cache.indptr = p.indptr;
+  cache.indices = p.indices;
+  cache.last_page_len = p.last_page_len;
+  cache.k_features = features;
+  cache.feature_capacity = feature_capacity(p);
+  return cache;
+}
+
+// The feature-major copy of a case's K, made by the transposition kernel.
+DeviceArray<std::uint16_t> features_of(const AttentionCase& on) {
+  const DecodeParams p = on.params();
+  DeviceArray<std::uint16_t> features(feature_elements(on, p));
+  launch_transpose(cache_of(p, p.max_context, features.get()), nullptr);
+  cuda_check(cudaDeviceSynchronize());
+  return features;
+}
+
+// Launch parameters with ternary scores that record their draws.
+struct TernaryCase {
+  const AttentionCase& on;
+  TernaryOptions options;
+  DeviceArray<std::uint16_t> features;
+  DeviceArray<std::uint8_t> mask, sign;
+
+  TernaryCase(const AttentionCase& on_, const TernaryOptions& options_)
+      : on(on_), options(options_), features(features_of(on_)) {
+    const std::size_t bytes =
+        std::size_t{on.batch()} * on.shape().q_heads() * on.shape().head_dim / 8;
+    mask = DeviceArray<std::uint8_t>(bytes * options.draws);
+    sign = DeviceArray<std::uint8_t>(bytes);
+  }
+  DecodeParams params(Method method, std::uint32_t budget) const {
+    DecodeParams p = params_of(on, method, budget);
+    p.ternary = {options.draws,  options.coupling,    options.normaliser,
+                 features.get(), feature_capacity(p), {mask.get(), sign.get()}};
+    return p;
+  }
+  TernaryGroup group(std::uint32_t sequence, std::uint32_t kv_head) const {
+    const std::uint32_t heads = on.shape().group;
+    std::vector<float> q;
+    for (std::uint32_t h = 0; h < heads; ++h) {
+      for (const double x : on.query(sequence, kv_head * heads + h))
+        q.push_back(static_cast<float>(x));
+    }
+    return draw_ternary(q, heads, on.shape().head_dim, options,
+                        on.site(on.params(), sequence, kv_head * heads));
+  }
+};
+
+std::string text_of(const TernaryOptions& options) {
+  return std::string(coupling_name(options.coupling)) + " " +
+         std::string(normaliser_name(options.normaliser)) + " B=" + std::to_string(options.draws);
+}
+
+// Masks, signs and codes of every head against the twin; returns the share of features touched.
+double expect_draws_and_codes(const TernaryCase& ternary, const Result& result) {
+  const AttentionCase& on = ternary.on;
+  const std::vector<std::uint8_t> mask = ternary.mask.to_host(), sign = ternary.sign.to_host();
+  const std::uint32_t heads = on.shape().group;
+  const float sm_scale = on.params().sm_scale;
+  std::size_t touched = 0, features = 0;
+  for (std::uint32_t s = 0; s < on.batch(); ++s) {
+    for (std::uint32_t kv_head = 0; kv_head < on.shape().kv_heads; ++kv_head) {
+      const TernaryGroup group = ternary.group(s, kv_head);
+      touched += group.touched_by_group();
+      features += group.head_dim;
+      const std::size_t first = std::size_t{s} * on.shape().q_heads() + kv_head * heads;
+      const auto mask_of =
+          mask.begin() + static_cast<std::ptrdiff_t>(first * group.draws * group.head_dim / 8);
+      const auto sign_of = sign.begin() + static_cast<std::ptrdiff_t>(first * group.head_dim / 8);
+      EXPECT_TRUE(std::equal(group.mask.begin(), group.mask.end(), mask_of));
+      EXPECT_TRUE(std::equal(group.sign.begin(), group.sign.end(), sign_of));
+      for (std::uint32_t h = 0; h < heads; ++h) {
+        const std::vector<float> x =
+            ternary_scores(group, ternary.options, h, on.keys(s, kv_head), sm_scale);
+        const ScoreCodes twin = encode_log2_scores(x);
+        const ScoreCodes codes = on.codes(result, s, kv_head * heads + h);
+        EXPECT_EQ(codes.exponent, twin.exponent) << text_of(ternary.options);
+        EXPECT_EQ(codes.code, twin.code)
+            << text_of(ternary.options) << ", context " << x.size() << ", head " << h;
+      }
+    }
+  }
+  return static_cast<double>(touched) / static_cast<double>(features);
+}
+
+TEST_F(TernaryOnDeviceSmall, DrawsAndCodesEqualTheTwinForEveryChoice) {
+  for (const ElementType element : {ElementType::kBf16, ElementType::kFp16}) {
+    for (const std::uint32_t head_dim : {64U, 128U}) {
+      Shape shape = shape_of({1, 7, 255, 257, 1000}, element == ElementType::kBf16 ? 3 : 7);
+      shape.element = element;
+      shape.head_dim = head_dim;
+      AttentionCase on(shape, 80 + head_dim);
+      on.upload();
+      for (const TernaryCoupling coupling : kCouplings) {
+        for (const TernaryNormaliser normaliser :
+             {TernaryNormaliser::kMax, TernaryNormaliser::kPow2}) {
+          for (const std::uint32_t draws : {1U, 2U, 3U, 64U}) {
+            const TernaryCase ternary(on, {draws, coupling, normaliser});
+            const DecodeParams params = ternary.params(Method::kProp, 64);
+            const Result result = on.run(params, true);
+            expect_draws_and_codes(ternary, result);
+            expect_follows_codes(on, params, result);
+            if (HasFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(TernaryOnDevice, CodesEqualTheTwinInLongContextsForEveryGroup) {
+  for (const std::uint32_t group : {1U, 3U, 4U, 7U, 8U}) {
+    AttentionCase on(shape_of({1, 4096, 32769, 300}, group), 90 + group);
+    on.upload();
+    for (const std::uint32_t draws : {1U, 2U}) {
+      const TernaryCase ternary(on, {draws, TernaryCoupling::kCoupled, TernaryNormaliser::kMax});
+      const Result result = on.run(ternary.params(Method::kProp, 128), true);
+      const double share = expect_draws_and_codes(ternary, result);
+      std::printf("group %u, coupled, B=%u: %.3f of the features touched, codes equal\n", group,
+                  draws, share);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(TernaryOnDeviceSmall, EveryGatherFollowsTernaryScores) {
+  AttentionCase on(shape_of({700, 1, 3000}, 4), 81);
+  on.upload();
+  const TernaryCase ternary(on, {2, TernaryCoupling::kCoupled, TernaryNormaliser::kPow2});
+  for (const Method method : selecting_methods()) {
+    const DecodeParams params = ternary.params(method, 130);
+    expect_follows_codes(on, params, on.run(params, true));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(TernaryOnDeviceSmall, PagesSplitsAndLayoutsDoNotChangeABit) {
+  std::vector<float> first;
+  for (const KvLayout layout : {KvLayout::kNhd, KvLayout::kHnd}) {
+    for (const std::uint32_t page : {0U, 64U, 128U, 512U}) {
+      for (const std::uint32_t splits : {0U, 1U, 3U}) {
+        Shape shape = shape_of({257, 1, 2900, 64}, 4);
+        shape.layout = layout;
+        shape.page_size = page;
+        AttentionCase on(shape, 82);
+        on.upload();
+        const TernaryCase ternary(on, {1, TernaryCoupling::kCoupled, TernaryNormaliser::kMax});
+        DecodeParams params = ternary.params(Method::kProp, 64);
+        params.score_splits = splits;
+        const Result result = on.run(params, true);
+        EXPECT_EQ(result.status, 0U);
+        if (first.empty()) first = result.out;
+        ASSERT_EQ(std::memcmp(first.data(), result.out.data(), first.size() * 4), 0)
+            << "page " << page << ", splits " << splits;
+      }
+    }
+  }
+  ASSERT_FALSE(std::isnan(first[0]));
+}
+
+TEST_F(TernaryOnDeviceSmall, FeaturesThatNoHeadTouchesAreNotLookedAt) {
+  AttentionCase on(shape_of({1000}, 4, 1), 83);
+  on.upload();
+  for (const std::uint32_t draws : {1U, 2U}) {
+    const TernaryCase ternary(on, {draws, TernaryCoupling::kCoupled, TernaryNormaliser::kMax});
+    const DecodeParams params = ternary.params(Method::kProp, 64);
+    const Result clean = on.run(params, true);
+    const TernaryGroup group = ternary.group(0, 0);
+    const std::size_t run = feature_capacity(params);
+    std::uint32_t poisoned = 0;
+    std::uint32_t last_touched = 0;
+    for (std::uint32_t d = 0; d < 128; ++d) {
+      bool any = false;
+      for (std::uint32_t h = 0; h < 4; ++h) {
+        for (std::uint32_t b = 0; b < draws; ++b) any |= group.touched(h, b, d);
+      }
+      if (any) {
+        last_touched = d;
+        continue;
+      }
+      cuda_check(cudaMemset(ternary.features.get() + d * run, 0xff, run * 2));
+      ++poisoned;
+    }
+    ASSERT_GT(poisoned, 10U);
+    const Result poisoned_result = on.run(params, true);
+    EXPECT_EQ(poisoned_result.out, clean.out);
+    EXPECT_EQ(poisoned_result.status, 0U);
+    // A feature that is touched is looked at: the poison shows.
+    cuda_check(cudaMemset(ternary.features.get() + last_touched * run, 0xff, run * 2));
+    EXPECT_EQ(on.run(params, true).status, kDamagedScore);
+  }
+}
+
+TEST_F(TernaryOnDeviceSmall, AnAllZeroQueryTouchesNothingAndScoresAllRowsAlike) {
+  Shape shape = shape_of({700}, 4);
+  shape.spread = 0;
+  AttentionCase on(shape, 84);
+  on.upload();
+  for (const TernaryCoupling coupling : kCouplings) {
+    const TernaryCase ternary(on, {1, coupling, TernaryNormaliser::kMax});
+    const DecodeParams params = ternary.params(Method::kProp, 64);
+    const Result result = on.run(params, true);
+    expect_follows_codes(on, params, result);
+    EXPECT_EQ(expect_draws_and_codes(ternary, result), 0);
+  }
+}
+
+TEST_F(TernaryOnDeviceSmall, BadLengthsGiveNanAndAStatus) {
+  AttentionCase on(shape_of({300, 600}, 3), 85);
+  on.device_contexts[0] = 601;
+  on.upload();
+  const TernaryCase ternary(on, {1, TernaryCoupling::kCoupled, TernaryNormaliser::kMax});
+  const Result result = on.run(ternary.params(Method::kProp, 64), true);
+  EXPECT_EQ(result.status, kBadContext);
+  EXPECT_TRUE(std::isnan(result.out[0]));
+  EXPECT_FALSE(std::isnan(result.out[2 * 3 * 128]));
+}
+
+// What the transposed copy should hold, from the host's rows.
+TEST_F(KvAppendOnDeviceSmall, TheFeatureMajorCopyHoldsEveryRow) {
+  for (const std::uint32_t page : {0U, 64U, 256U}) {
+    for (const KvLayout layout : {KvLayout::kNhd, KvLayout::kHnd}) {
+      Shape shape = shape_of({1, 63, 64, 65, 700}, 1);
+      shape.page_size = page;
+      shape.layout = layout;
+      AttentionCase on(shape, 86);
+      on.upload();
+      const DecodeParams p = on.params();
+      const std::vector<std::uint16_t> copy = features_of(on).to_host();
+      std::vector<std::int32_t> indptr(on.batch() + 1), indices;
+      if (page != 0) {
+        cuda_check(cudaMemcpy(indptr.data(), p.indptr, indptr.size() * 4, cudaMemcpyDeviceToHost));
+        indices.resize(static_cast<std::size_t>(indptr.back()));
+        cuda_check(
+            cudaMemcpy(indices.data(), p.indices, indices.size() * 4, cudaMemcpyDeviceToHost));
+      }
+      const std::size_t rows = page == 0 ? feature_capacity(p) : page;
+      for (std::uint32_t s = 0; s < on.batch(); ++s) {
+        for (std::uint32_t h = 0; h < 2; ++h) {
+          const KvRows keys = on.keys(s, h);
+          for (std::uint32_t row = 0; row < keys.context_len; ++row) {
+            const std::size_t slot =
+                page == 0 ? s
+                          : static_cast<std::size_t>(
+                                indices[static_cast<std::size_t>(indptr[s]) + row / page]);
+            for (std::uint32_t d = 0; d < 128; ++d)
+              ASSERT_EQ(copy[((slot * 2 + h) * 128 + d) * rows + row % rows],
+                        keys.data[row * 128 + d].bits)
+                  << "page " << page << ", row " << row;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Appending the last tokens again to caches that have lost them brings back the same bytes.
+TEST_F(KvAppendOnDeviceSmall, AppendedTokensLandWhereTheCachesKeepThem) {
+  for (const std::uint32_t page : {0U, 1U, 16U, 64U}) {
+    for (const KvLayout layout : {KvLayout::kNhd, KvLayout::kHnd}) {
+      Shape shape = shape_of({5, 64, 65, 700}, 2);
+      shape.page_size = page;
+      shape.layout = layout;
+      AttentionCase on(shape, 87);
+      on.upload();
+      const DecodeParams p = on.params();
+      const bool with_features = page == 0 || page >= 64;
+      for (const std::uint32_t tokens : {1U, 5U}) {
+        DeviceArray<std::uint16_t> features =
+            with_features ? features_of(on) : DeviceArray<std::uint16_t>(1);
+        std::vector<std::uint16_t> k_new, v_new;
+        for (std::uint32_t s = 0; s < on.batch(); ++s) {
+          for (std::uint32_t t = 0; t < tokens; ++t) {
+            for (std::uint32_t h = 0; h < 2; ++h) {
+              const std::size_t row = shape.contexts[s] - tokens + t;
+              for (std::uint32_t d = 0; d < 128; ++d) {
+                k_new.push_back(on.keys(s, h).data[row * 128 + d].bits);
+                v_new.push_back(on.values(s, h).data[row * 128 + d].bits);
+              }
+            }
+          }
+        }
+        const std::size_t rows = page == 0 ? p.kv_capacity : page;
+        std::size_t slots = on.batch();
+        if (page != 0) {
+          slots = 1;
+          for (const std::uint32_t context : shape.contexts) slots += (context + page - 1) / page;
+        }
+        const std::size_t elements = slots * rows * 2 * 128;
+        const auto read = [&](const void* from, std::size_t n) {
+          std::vector<std::uint16_t> host(n);
+          cuda_check(cudaMemcpy(host.data(), from, n * 2, cudaMemcpyDeviceToHost));
+          return host;
+        };
+        const auto k = read(p.k, elements), v = read(p.v, elements), f = features.to_host();
+        // Other bytes at the new tokens' places, then the tokens.
+        const DeviceArray<std::uint16_t> junk(std::vector<std::uint16_t>(k_new.size(), 0x1234));
+        const DeviceArray<std::uint16_t> new_k(k_new), new_v(v_new);
+        KvAppendParams cache = cache_of(p, tokens, with_features ? features.get() : nullptr);
+        cache.k_new = cache.v_new = junk.get();
+        launch_append(cache, nullptr);
+        EXPECT_NE(read(p.k, elements), k);
+        EXPECT_NE(read(p.v, elements), v);
+        if (with_features) {
+          EXPECT_NE(features.to_host(), f);
+        }
+        cache.k_new = new_k.get();
+        cache.v_new = new_v.get();
+        launch_append(cache, nullptr);
+        EXPECT_EQ(read(p.k, elements), k) << "page " << page;
+        EXPECT_EQ(read(p.v, elements), v) << "page " << page;
+        EXPECT_EQ(features.to_host(), f) << "page " << page;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace stoat::gpu
