@@ -3,6 +3,7 @@
 # Known to work on Debian 12 and 13; Ubuntu 24.04 has the same names. Needs root or sudo.
 #   --dry-run   print what would be installed, install nothing
 #   --dev       also clang-format, clang-tidy, shellcheck, ccache, matplotlib (contributors, figures)
+#   --slurm     also a Slurm for one machine (scripts/test-cluster.sh)
 set -euo pipefail
 
 packages=(
@@ -17,6 +18,7 @@ packages=(
   python3 python3-plotly                # plotly.js of the report
 )
 dev_packages=(clang-format clang-tidy shellcheck ccache python3-matplotlib)
+slurm_packages=(slurmctld slurmd slurm-client munge iproute2)
 
 die() { echo "install-deps: $*" >&2; exit 2; }
 
@@ -25,8 +27,9 @@ for argument in "$@"; do
   case "$argument" in
     --dry-run) dry_run=1 ;;
     --dev) packages+=("${dev_packages[@]}") ;;
-    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) die "unknown option '$argument'; expected --dry-run or --dev" ;;
+    --slurm) packages+=("${slurm_packages[@]}") ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) die "unknown option '$argument'; expected --dry-run, --dev or --slurm" ;;
   esac
 done
 

@@ -22,7 +22,7 @@ done
 skip() { echo "test-cluster: skipped, $*"; exit 77; }
 [ "$(id -u)" = 0 ] || skip "it needs root (network namespaces)"
 for program in slurmctld slurmd sbatch squeue munged ip nsenter unshare; do
-  command -v "$program" >/dev/null || skip "$program is missing (apt-get install slurmctld slurmd slurm-client munge iproute2)"
+  command -v "$program" >/dev/null || skip "$program is missing (scripts/install-deps.sh --slurm)"
 done
 [ -x "$stoat" ] || { echo "test-cluster: no program $stoat; build it, or --stoat PROGRAM" >&2; exit 2; }
 stoat=$(realpath "$stoat")

@@ -68,7 +68,6 @@ std::vector<std::string> failures_of(const BiasResult& r) {
     expect(r.dense.raw <= kFlatBound * r.dense.floor, "mean off by more than 3 x the noise");
   } else {
     expect(r.dense.bias() <= kBiasBound, "biased by more than 1e-3");
-    expect(r.reused.bias() > kBiasBound, "repeated seeds pass the bound");
   }
   expect(std::fabs(r.codes.z()) <= kBiasZ, "biased against the codes");
   expect(r.reused.z() > kBiasZ, "repeated seeds pass the test");
@@ -187,6 +186,7 @@ nlohmann::json bias_json(const BiasResult& r) {
           {"z_to_codes", r.codes.z()},
           {"largest_remainder_bias", r.largest_remainder},
           {"repeated_seeds_bias", r.reused.bias()},
+          {"repeated_seeds_z", r.reused.z()},
           {"against_dense", estimate_json(r.dense)},
           {"against_codes", estimate_json(r.codes)},
           {"failures", r.failures}};
