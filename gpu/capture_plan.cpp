@@ -169,6 +169,9 @@ void plan_backend(const CaptureOptions& options, CapturePlan& plan) {
   plan.backend = choose_backend(options.backend,
                                 cuda_refusal(plan.config, plan.recording, plan.largest_context));
   if (!plan.backend.why.empty()) plan.notes.push_back(plan.backend.why);
+  if (plan.random_weights && options.backend == Backend::kCpu)
+    throw usage_error({"--random-weights"}, "--backend cpu", "the CUDA backend",
+                      "random weights are made on the device");
   if (plan.random_weights && plan.backend.name != "cuda")
     throw resource_error({"--random-weights"}, plan.backend.why, "the CUDA backend",
                          "random weights are made on the device");

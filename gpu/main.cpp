@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdint>
 #include <new>
+#include <string>
 #include <string_view>
 
 #include "gpu/capture.h"
@@ -46,6 +47,9 @@ void handle_signals() {
     ::sigaction(SIGHUP, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);  // a closed pager must not end a recording
 }
+
+constexpr unsigned kMostThreads =
+    1024;  // beyond it a typing error, and a machine that stands still
 
 // CLI11 reads numbers with strtoull: "-1" would become 2^64 - 1, "010" eight and 2^64 its
 // neighbour.
@@ -147,6 +151,9 @@ bool second_of(const std::string& found, const char* option,
 
 void resolve_words(const CLI::App& app, const Words& words, const TernaryFlags& ternary,
                    stoat::CaptureOptions& options) {
+  if (options.threads > kMostThreads)
+    throw stoat::usage_error({"--threads"}, std::to_string(options.threads),
+                             "at most " + std::to_string(kMostThreads), "0 takes all cores");
   if (words.method == "one-hot") {  // with one sample iid, strat, sys and prop draw the same row
     if (!options.budget.empty() && options.budget != "1")
       throw stoat::usage_error({"--budget"}, options.budget + " with --method one-hot",

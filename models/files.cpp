@@ -38,6 +38,11 @@ class Descriptor {
 }  // namespace
 
 void write_file_whole(const std::string& path, std::string_view content) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISLNK(info.st_mode) &&
+      !S_ISDIR(info.st_mode)) {  // renaming would put a file in its place
+    throw usage_error({path}, "a device, pipe or socket", "the name of a file to write");
+  }
   const std::string temporary = path + ".tmp." + std::to_string(::getpid());
   const auto fail = [&](const char* what) {
     const int code = errno;

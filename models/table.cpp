@@ -3,7 +3,9 @@
 #include <libfccp/csv.h>
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <set>
+#include <system_error>
 
 namespace stoat {
 
@@ -39,6 +41,9 @@ std::vector<std::string> cells_of(char* line, const Place& place) {
 Table Table::read(const std::string& path, const std::vector<std::string>& required) {
   Table table;
   table.path_ = path;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored))
+    throw usage_error({path}, "is a folder", "a CSV file");
   try {
     io::LineReader lines(path);
     while (char* line = lines.next_line()) {

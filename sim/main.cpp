@@ -20,6 +20,7 @@
 #include "sim/verb.h"
 #include "sim/verb_arch.h"
 #include "sim/verb_demo.h"
+#include "sim/verb_doctor.h"
 #include "sim/verb_memory.h"
 #include "sim/verb_report.h"
 #include "sim/verb_sim.h"
@@ -29,8 +30,8 @@ namespace stoat::sim {
 namespace {
 
 using AddVerb = void (*)(CLI::App&, VerbResult&);
-constexpr AddVerb kVerbs[] = {add_sim_verb,    add_sweep_verb,  add_arch_verb,
-                              add_memory_verb, add_report_verb, add_demo_verb};
+constexpr AddVerb kVerbs[] = {add_sim_verb,    add_sweep_verb, add_arch_verb,  add_memory_verb,
+                              add_report_verb, add_demo_verb,  add_doctor_verb};
 
 constexpr int kBugExit = 70;  // EX_SOFTWARE of sysexits.h, as stoat-trace
 

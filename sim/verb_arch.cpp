@@ -16,6 +16,7 @@
 #include "sim/design_schema.h"
 #include "sim/engine/placement.h"
 #include "sim/engine/simulate.h"
+#include "sim/memory/address_map.h"
 
 namespace stoat::sim {
 namespace {
@@ -41,6 +42,7 @@ Whole read_whole(const std::string& arch, const std::vector<std::string>& overri
   Whole whole;
   whole.point = read_design_point(arch, overrides);
   whole.dram = read_dram_standard(whole.point.dram);
+  (void)AddressMap(whole.dram);  // refuses an address_order that is no bijection
   whole.prices = PriceList::read(whole.point.prices);
   check_prices(whole.point, whole.prices);
   placed_standard(whole.dram, whole.point.placement);

@@ -16,6 +16,7 @@
 #include "models/dram/energy.h"
 #include "models/streams.h"
 #include "sim/memory/activity.h"
+#include "sim/memory/address_map.h"
 #include "sim/memory/controller.h"
 #include "sim/memory/patterns.h"
 
@@ -63,7 +64,14 @@ Run run_pattern(const Pattern& pattern, const DramStandard& standard,
                 const ControllerOptions& options, ReferenceMap map) {
   Run run;
   std::vector<DramController> channels;
+  const std::uint64_t capacity = AddressMap(standard).capacity().count();
   for (const std::vector<MemoryRequest>& requests : requests_of(pattern, standard, map)) {
+    for (const MemoryRequest& request : requests) {
+      if (request.address + request.size.count() <= capacity) continue;
+      throw usage_error(Place{standard.source}, fmt::format("{} bytes a pseudo-channel", capacity),
+                        fmt::format("room for the pattern {}", pattern.name),
+                        "correct rows_per_bank, or take more channels (--channels)");
+    }
     channels.emplace_back(standard, options);
     for (const MemoryRequest& request : requests) channels.back().submit(request);
     channels.back().drain();
@@ -170,7 +178,8 @@ void add_memory_verb(CLI::App& app, VerbResult& result) {
       ->capture_default_str();
   verb->add_option("--address-order", o->address_order,
                    "Fields of a pseudo-channel, least significant first");
-  verb->add_option("--channels", o->channels, "Instead of the standard's");
+  verb->add_option("--channels", o->channels, "Instead of the standard's")
+      ->check(CLI::Range(1, 4096));
   verb->add_option("--queue", o->controller.queue_bursts, "Entries")->capture_default_str();
   verb->add_flag("--split-queue", o->split_queue, "A queue a pseudo-channel instead of a channel");
   verb->add_option("--row-hit-cap", o->controller.row_hit_cap, "0: none")->capture_default_str();

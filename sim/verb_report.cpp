@@ -6,11 +6,13 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 
 #include "models/files.h"
 #include "sim/sweep/report.h"
 #include "sim/sweep/report_style.h"
+#include "sim/sweep/static_figures.h"
 #include "sim/sweep/sweep_report.h"
 
 namespace stoat::sim {
@@ -30,23 +32,38 @@ void ensure_replaceable(const std::string& path) {
   }
 }
 
+std::string page_line(const ReportOptions& options) {
+  return fmt::format("report: {}\n", options.out);
+}
+
+// The figures as files where they are asked for; says so in a line.
+std::string write_files(const ReportOptions& options,
+                        const std::function<std::vector<Figure>()>& figures) {
+  if (options.static_folder.empty()) return {};
+  return fmt::format("figures: {}, {} as CSV, SVG and PNG\n", options.static_folder,
+                     write_static_figures(figures(), options.static_folder));
+}
+
 }  // namespace
 
 std::string run_report(const ReportOptions& options) {
   ensure_replaceable(options.out);
+  if (!options.static_folder.empty()) ensure_output_folder(options.static_folder);
   const std::string plotly = plotly_source(options.plotly);
   if (options.folders.size() == 1 && holds_sweep(options.folders[0])) {
     const SweepReport sweep = read_sweep_report(options.folders[0]);
     write_file_whole(options.out, sweep_report_html(sweep, plotly));
+    const std::string files = write_files(options, [&] { return sweep_figures(sweep); });
     return options.json ? sweep_answer_json(sweep, options.out)
-                        : sweep_answer_text(sweep) + fmt::format("report: {}\n", options.out);
+                        : sweep_answer_text(sweep) + page_line(options) + files;
   }
   const ReportData data = read_report_data(options.folders, options.traces);
   write_file_whole(options.out, report_html(data, plotly));
+  const std::string files = write_files(options, [&] { return report_figures(data); });
   if (options.json) return answer_table_json(data, options.out);
   std::string text = answer_table_text(data);
   for (const std::string& note : data.notes) text += "note: " + note + "\n";
-  return text + fmt::format("report: {}\n", options.out);
+  return text + page_line(options) + files;
 }
 
 void add_report_verb(CLI::App& app, VerbResult& result) {
@@ -60,6 +77,8 @@ void add_report_verb(CLI::App& app, VerbResult& result) {
                    "Trace file (default: *.h5 in and beside DIR that a manifest names)")
       ->allow_extra_args(false);
   verb->add_option("-o,--out", options->out, "File to write")->capture_default_str();
+  verb->add_option("--static", options->static_folder,
+                   "Folder for every figure as CSV, SVG and PNG too (needs python3-matplotlib)");
   verb->add_option("--plotly", options->plotly,
                    "plotly.js to include (default: the package python3-plotly)");
   verb->add_flag("--json", options->json, "Print the answer as JSON instead of the table");

@@ -18,8 +18,9 @@ struct ReportOptions {
   std::vector<std::string> folders;  // result directories of `stoat sim`, or folders that hold some
   std::vector<std::string> traces;   // --trace FILE, repeatable
   std::string out = "report.html";
-  std::string plotly;  // plotly.js; empty: the installed package
-  bool json = false;   // the answer as JSON on stdout instead of the table
+  std::string static_folder;  // every figure as CSV, SVG and PNG; empty: not wanted
+  std::string plotly;         // plotly.js; empty: the installed package
+  bool json = false;          // the answer as JSON on stdout instead of the table
 };
 
 void add_report_verb(CLI::App& app, VerbResult& result);

@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <thread>
 
 #include "models/energy/price_list.h"
@@ -182,6 +184,21 @@ void write_results(const std::string& folder, const ResultTables& tables,
                    manifest);  // last: a manifest means the rest is there
 }
 
+constexpr std::string_view kTimelineMark = "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[";
+
+// A timeline of ours may be replaced; anything else of that name is somebody's (the trace!).
+void ensure_timeline_replaceable(const std::string& path) {
+  ensure_output_file(path, true, "--timeline");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return;
+  std::string start(kTimelineMark.size(), '\0');
+  file.read(start.data(), static_cast<std::streamsize>(start.size()));
+  if (start != kTimelineMark) {
+    throw usage_error({path}, "this file exists and is no timeline of stoat", "a new name",
+                      "choose another with --timeline FILE");
+  }
+}
+
 }  // namespace
 
 // One datapath's units, queues and banks: two at once would be two pictures.
@@ -240,6 +257,7 @@ ExitCode run_sim(const SimOptions& options) {
   }
   report.run = describe(input.header, input.point, input.dram, layers);
   make_folders(options.out);  // before the work: a folder that cannot be made costs no hours
+  if (!timeline.path.empty()) ensure_timeline_replaceable(timeline.path);
   report.results = simulate_all(input, chosen, found.layer_steps, options.quiet, timeline, limits);
 
   const ResultTables tables = make_tables(report.run, report.results, prices);
@@ -287,6 +305,7 @@ void add_sim_verb(CLI::App& app, VerbResult& result) {
       "--timeline", options->timeline,
       "Write what one datapath did when as trace-event JSON (ui.perfetto.dev opens it)");
   verb->add_option("--timeline-limit", options->timeline_limit, "Events a timeline may hold")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{100000000}))
       ->capture_default_str();
   verb->add_option("--limit", options->limits,
                    "Refuse a run that needs more memory or time: '4 GiB', '60 s' (repeatable)")

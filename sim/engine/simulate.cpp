@@ -320,4 +320,6 @@ DatapathResult simulate(const SimulationInput& input) {
   return result;
 }
 
+std::string simulation_kernel() { return sc_core::sc_version(); }
+
 }  // namespace stoat::sim

@@ -44,6 +44,9 @@ struct SimulationInput {
 // Throws Error for a design that does not fit the trace, Bug when a conservation check fails.
 DatapathResult simulate(const SimulationInput& input);
 
+// The SystemC library that simulates, with its version.
+std::string simulation_kernel();
+
 // Pseudo-channels (= engines) of all stacks.
 std::uint32_t pseudo_channels(const DramStandard& dram, const DesignPoint& point);
 

@@ -214,20 +214,35 @@ Json axis_json(const Axis& axis) {
   return out;
 }
 
-Json annotation_json(const Annotation& a) {
+Json annotation_json(const Figure& figure, const Annotation& a) {
+  // On a log axis plotly wants the exponent.
+  const auto at = [](const std::vector<Axis>& axes, int axis, double v) {
+    return axis >= 0 && axes[static_cast<std::size_t>(axis)].log ? std::log10(v) : v;
+  };
   const auto ref = [](char letter, int axis) -> std::string {
     if (axis < 0) return "paper";
     return axis == 0 ? std::string(1, letter) : letter + std::to_string(axis + 1);
   };
-  return {{"text", escape_plot_text(a.text)},
-          {"x", a.x},
-          {"y", a.y},
-          {"xref", ref('x', a.x_axis)},
-          {"yref", ref('y', a.y_axis)},
-          {"xanchor", a.x_anchor},
-          {"yanchor", a.y_anchor},
-          {"showarrow", false},
-          {"font", {{"color", color(a.color)}, {"size", 12}}}};
+  Json out = {{"text", escape_plot_text(a.text)},
+              {"x", at(figure.x_axes, a.x_axis, a.x)},
+              {"y", at(figure.y_axes, a.y_axis, a.y)},
+              {"xref", ref('x', a.x_axis)},
+              {"yref", ref('y', a.y_axis)},
+              {"xanchor", a.x_anchor},
+              {"yanchor", a.y_anchor},
+              {"showarrow", a.arrow_from.has_value()},
+              {"font", {{"color", color(a.color)}, {"size", 12}}}};
+  if (a.arrow_from) {
+    out["ax"] = at(figure.x_axes, a.x_axis, a.arrow_from->first);
+    out["ay"] = at(figure.y_axes, a.y_axis, a.arrow_from->second);
+    out["axref"] = out["xref"];
+    out["ayref"] = out["yref"];
+    out["arrowhead"] = 2;
+    out["arrowwidth"] = 2;
+    out["arrowcolor"] = color(a.color);
+    out["standoff"] = out["startstandoff"] = 6;
+  }
+  return out;
 }
 
 Json layout_json(const Figure& figure) {
@@ -276,7 +291,7 @@ Json layout_json(const Figure& figure) {
   if (!figure.annotations.empty()) {
     layout["annotations"] = Json::array();
     for (const Annotation& a : figure.annotations)
-      layout["annotations"].push_back(annotation_json(a));
+      layout["annotations"].push_back(annotation_json(figure, a));
   }
   return layout;
 }

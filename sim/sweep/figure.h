@@ -69,13 +69,16 @@ struct Series {
   std::pair<double, double> color_range{0, 1};
 };
 
-// Text placed in the figure. x, y are shares of the plotting area, or data when the axis is given.
+// Text placed in the figure. x, y are shares of the plotting area, or data when the axis is given
+// (on log axes too).
 struct Annotation {
   std::string text;
   double x = 0, y = 0;
   int x_axis = -1, y_axis = -1;  // -1: share of the whole figure
   std::string x_anchor = "left", y_anchor = "middle";
   std::string color = "muted";
+  // Data: an arrow comes from here and ends at x, y.
+  std::optional<std::pair<double, double>> arrow_from;
 };
 
 struct Figure {

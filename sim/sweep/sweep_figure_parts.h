@@ -17,9 +17,30 @@ double widest_context(const SweepReport& report);
 std::string csv_of(const SweepReport& report,
                    const std::vector<std::pair<std::string, double SweepRow::*>>& values);
 
+// No figure shows more lines than this.
+inline constexpr std::size_t kMaxSeries = 16;
+const std::vector<std::string>& markers();
+const std::vector<std::string>& dashes();
+std::string color_of(const SweepRow& row);
+// Points by kind, one colour and one marker each (readable without colour).
+void add_points(const SweepReport& report, double SweepRow::*x, double x_factor,
+                double SweepRow::*y, double y_factor, const std::string& hover, Figure& figure);
+// The lower left edge of a cloud of points.
+void add_front(std::vector<std::pair<double, double>> points, Figure& figure);
+// Every column of the label but the budget.
+std::string label_without_budget(const SweepRow& row);
+
+// Rows for bars: those of the widest context; when they are too many, dense ones and the front.
+std::vector<std::size_t> bar_rows(const SweepReport& report);
+Axis bar_axis(const SweepReport& report, const std::vector<std::size_t>& rows);
+
 Figure breakdown_figure(const SweepReport& report);
 Figure bytes_figure(const SweepReport& report);
 Figure tornado_figure(const SweepReport& report);
 Figure parallel_figure(const SweepReport& report);
+Figure roofline_figure(const SweepReport& report);
+Figure rows_figure(const SweepReport& report);
+Figure selection_figure(const SweepReport& report);
+Figure area_figure(const SweepReport& report);
 
 }  // namespace stoat::sim

@@ -12,9 +12,6 @@
 #include "sim/sweep/sweep_report.h"
 
 namespace stoat::sim {
-namespace {
-
-constexpr std::size_t kMaxSeries = 16;
 
 const std::vector<std::string>& markers() {
   static const std::vector<std::string> names{"circle",        "square", "diamond", "triangle-up",
@@ -29,13 +26,16 @@ const std::vector<std::string>& dashes() {
 std::string color_of(const SweepRow& row) {
   return row.datapath == "mac" && row.element != "bf16" ? "other" : datapath_color(row.datapath);
 }
+namespace {
+
 std::string kind_of(const SweepRow& row) {
   return row.datapath == "mac" && row.element != "bf16" ? "dense " + row.element
          : row.datapath == "mac"                        ? std::string("dense")
                                                         : row.datapath;
 }
 
-// Points by kind, one colour and one marker each (readable without colour).
+}  // namespace
+
 void add_points(const SweepReport& report, double SweepRow::*x, double x_factor,
                 double SweepRow::*y, double y_factor, const std::string& hover, Figure& figure) {
   std::map<std::string, Series> kinds;
@@ -62,7 +62,6 @@ void add_points(const SweepReport& report, double SweepRow::*x, double x_factor,
   for (const std::string& kind : order) figure.series.push_back(std::move(kinds[kind]));
 }
 
-// The lower left edge of a cloud of points.
 void add_front(std::vector<std::pair<double, double>> points, Figure& figure) {
   std::sort(points.begin(), points.end());
   Series front;
@@ -83,6 +82,21 @@ void add_front(std::vector<std::pair<double, double>> points, Figure& figure) {
   front.hover = "<extra></extra>";
   if (front.x.size() > 1) figure.series.push_back(std::move(front));
 }
+
+std::string label_without_budget(const SweepRow& row) {
+  std::string name = row.label;
+  const std::string budget = "S=" + row.budget_text;
+  const std::size_t at = name.find(budget);
+  if (at != std::string::npos) {
+    name.erase(at, budget.size());
+    if (at >= 2 && name.compare(at - 2, 2, ", ") == 0) name.erase(at - 2, 2);
+    if (name.starts_with(", ")) name.erase(0, 2);
+    while (name.ends_with(' ')) name.pop_back();
+  }
+  return name.empty() ? row.datapath : name;
+}
+
+namespace {
 
 Figure error_front_figure(const SweepReport& report) {
   Figure figure;
@@ -244,14 +258,7 @@ Figure error_budget_figure(const SweepReport& report) {
   });
   for (const std::size_t i : rows) {
     const SweepRow& row = report.rows[i];
-    std::string name = row.label;
-    const std::string budget = "S=" + row.budget_text;
-    const std::size_t at = name.find(budget);
-    if (at != std::string::npos) {
-      name.erase(at, budget.size());
-      if (at >= 2 && name.compare(at - 2, 2, ", ") == 0) name.erase(at - 2, 2);
-      if (name.starts_with(", ")) name.erase(0, 2);
-    }
+    const std::string name = label_without_budget(row);
     if (lines.find(name) == lines.end()) order.push_back(name);
     Series& line = lines[name];
     line.name = name;
@@ -351,10 +358,11 @@ Figure token_figure_of(const SweepReport& report) {
 }  // namespace
 
 std::vector<Figure> sweep_figures(const SweepReport& report) {
-  return {error_front_figure(report),   latency_front_figure(report),  breakdown_figure(report),
-          context_figure(report, true), context_figure(report, false), token_figure_of(report),
-          bytes_figure(report),         error_budget_figure(report),   tornado_figure(report),
-          parallel_figure(report)};
+  return {error_front_figure(report),    latency_front_figure(report), area_figure(report),
+          breakdown_figure(report),      roofline_figure(report),      context_figure(report, true),
+          context_figure(report, false), token_figure_of(report),      rows_figure(report),
+          bytes_figure(report),          selection_figure(report),     error_budget_figure(report),
+          tornado_figure(report),        parallel_figure(report)};
 }
 
 }  // namespace stoat::sim

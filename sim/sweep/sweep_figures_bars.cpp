@@ -11,11 +11,9 @@
 #include "sim/sweep/sweep_figure_parts.h"
 
 namespace stoat::sim {
-namespace {
 
 constexpr std::size_t kMaxBars = 24, kMaxParallel = 1000;
 
-// Rows for bars: those of the widest context; when they are too many, dense ones and the front.
 std::vector<std::size_t> bar_rows(const SweepReport& report) {
   const double context = widest_context(report);
   std::vector<std::size_t> rows;
@@ -42,6 +40,8 @@ Axis bar_axis(const SweepReport& report, const std::vector<std::size_t>& rows) {
   }
   return axis;
 }
+
+namespace {
 
 Series::Dimension dimension(const SweepReport& report, const std::string& name) {
   Series::Dimension out;
@@ -205,8 +205,7 @@ Figure bytes_figure(const SweepReport& report) {
   figure.height = static_cast<int>(120 + 44 * rows.size());
   figure.csv = csv_of(report, {{"logical_bytes", &SweepRow::logical},
                                {"requested_bytes", &SweepRow::requested},
-                               {"moved_bytes", &SweepRow::moved},
-                               {"row_hit_percent", &SweepRow::row_hits}});
+                               {"moved_bytes", &SweepRow::moved}});
   return figure;
 }
 

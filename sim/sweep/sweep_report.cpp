@@ -202,6 +202,17 @@ std::string figure_section(const Figure& figure, int number) {
                    figure.id, csv_data_uri(figure.csv));
 }
 
+// What a figure would have needed, a sentence each.
+std::string absent_html(const std::vector<Figure>& figures) {
+  std::string html;
+  for (const Figure& figure : figures) {
+    if (!figure.empty() || figure.title.empty()) continue;
+    html += fmt::format("<p class=\"note\">{}: {}</p>\n", escape_html(figure.title),
+                        escape_html(figure.caption));
+  }
+  return html;
+}
+
 std::string lede_of(const SweepReport& report) {
   std::string columns;
   for (const std::string& name : report.varying) columns += (columns.empty() ? "" : ", ") + name;
@@ -251,11 +262,17 @@ std::string sweep_sentence(const SweepReport& report) {
 std::string sweep_report_html(const SweepReport& report, std::string_view plotly) {
   std::string body, links;
   int number = 0;
-  for (const Figure& figure : sweep_figures(report)) {
+  const std::vector<Figure> figures = sweep_figures(report);
+  for (const Figure& figure : figures) {
     if (figure.empty()) continue;
     body += figure_section(figure, ++number);
     links += fmt::format("<a href=\"#{}\">{}</a>\n", figure.id,
                          escape_html(figure.title.substr(0, figure.title.find_first_of(",:"))));
+  }
+  const std::string absent = absent_html(figures);
+  if (!absent.empty()) {
+    body += "<section id=\"absent\">\n<h2>Not shown</h2>\n" + absent + "</section>\n";
+    links += "<a href=\"#absent\">Not shown</a>\n";
   }
   const std::string failed = failed_html(report);
   if (!failed.empty()) {

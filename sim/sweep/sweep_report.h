@@ -26,6 +26,11 @@ struct SweepRow {
   double bandwidth = 0, row_hits = 0;               // percent
   double token_share = 0, token_saving = 0;         // percent
   double logical = 0, requested = 0, moved = 0;     // bytes a step
+  double rows_drawn = 0, rows_logical = 0, rows_distinct = 0, bursts = 0;  // a step; rows of V
+  double operations = 0, intensity = 0, rate = 0;  // a step; a byte moved; a second
+  double peak_bytes = 0, peak_rate = 0;            // a second: memory, multiply-accumulate lanes
+  double select_energy = 0, select_cycles = 0;     // J a step; cycles a step and engine
+  double engines = 0, area = 0;                    // mm2, see sweep_design.h
   std::vector<double> components;  // J a step, in the order of SweepReport::components
   int dense = -1;                  // row of the dense baseline, -1: none
   bool front = false;              // no other point is better in energy and error
@@ -33,9 +38,11 @@ struct SweepRow {
 
 struct SweepReport {
   std::string name;
-  std::vector<std::string> columns;             // of results.csv
-  std::vector<std::vector<std::string>> cells;  // [rows][columns]
-  std::vector<std::string> varying;             // columns whose cells differ, configuration only
+  std::string base;  // accelerator of the points that name none
+  std::vector<std::pair<std::string, std::string>> constants;  // the sweep's `set`
+  std::vector<std::string> columns;                            // of results.csv
+  std::vector<std::vector<std::string>> cells;                 // [rows][columns]
+  std::vector<std::string> varying;  // columns whose cells differ, configuration only
   std::vector<std::string> components;
   std::vector<SweepRow> rows;
   std::vector<std::vector<std::string>> failed;  // header first
@@ -58,7 +65,8 @@ double compared_context(const SweepReport& report);
 enum class Champion : std::uint8_t { kSampled, kNarrowDense, kTopK };
 const SweepRow* sweep_champion(const SweepReport& report, Champion kind);
 
-// In reading order; those without data are empty.
+// In reading order; those without data are empty. An empty one with a title says in its caption
+// what it would have needed.
 std::vector<Figure> sweep_figures(const SweepReport& report);
 std::string sweep_sentence(const SweepReport& report);
 std::string sweep_report_html(const SweepReport& report, std::string_view plotly);

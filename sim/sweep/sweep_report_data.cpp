@@ -14,6 +14,7 @@
 #include "models/files.h"
 #include "models/hash.h"
 #include "models/table.h"
+#include "sim/sweep/sweep_design.h"
 #include "sim/sweep/sweep_report.h"
 
 namespace stoat::sim {
@@ -162,6 +163,19 @@ std::string label_of(const SweepReport& report, std::size_t row,
   return text.empty() ? report.cell(row, "datapath") : text;
 }
 
+// Operations of attention itself, from the counts: a product and its addition for every element of
+// a scored key and of a weighted value, one addition for every touched feature of a ternary query
+// and for every element of a drawn value.
+double operations_of(const SweepReport& report, std::size_t i) {
+  const auto value = [&](const char* column) { return number(report.cell(i, column)); };
+  const std::string& datapath = report.cell(i, "datapath");
+  const bool weighted = datapath == "mac" || datapath == "topk";
+  const double row = value("head_dim");
+  const double score = value("key_rows_logical") *
+                       (datapath == "ternary" ? value("touched_features_per_head") : 2 * row);
+  return score + (weighted ? 2 * value("value_rows_logical") : value("value_draws")) * row;
+}
+
 SweepRow read_row(const SweepReport& report, std::size_t i, const std::vector<std::string>& label) {
   const auto value = [&](const char* column) { return number(report.cell(i, column)); };
   SweepRow row;
@@ -187,6 +201,17 @@ SweepRow read_row(const SweepReport& report, std::size_t i, const std::vector<st
   row.logical = value("logical_bytes") / steps;
   row.requested = value("requested_bytes") / steps;
   row.moved = value("moved_bytes") / steps;
+  row.rows_drawn = value("value_draws") / steps;
+  row.rows_logical = value("value_rows_logical") / steps;
+  row.rows_distinct = value("value_rows_distinct") / steps;
+  row.bursts = value("read_bursts") / steps;
+  row.select_energy = value("select_energy_aJ") * 1e-18 / steps;
+  row.select_cycles = value("select_busy_cycles") / steps / value("engines");
+  row.engines = value("engines");
+  row.operations = operations_of(report, i) / steps;
+  row.intensity = row.operations / row.moved;
+  row.rate = row.operations / row.time;
+  row.peak_bytes = value("peak_bytes_per_second");
   for (const std::string& name : report.components)
     row.components.push_back(value(("component_" + name + "_aJ").c_str()) * 1e-18 / steps);
   if (!(row.energy > 0) || !(row.time > 0)) {
@@ -254,10 +279,13 @@ void read_manifest(const nlohmann::json& json, SweepReport& report) {
   };
   add("tool", "stoat " + json.at("tool_version").get<std::string>());
   add("build", json.at("build").get<std::string>());
-  add("accelerator", json.at("base").get<std::string>());
+  report.base = json.at("base").get<std::string>();
+  add("accelerator", report.base);
   add("seed", json.at("seed").dump());
-  for (const auto& [name, value] : json.at("set").items())
+  for (const auto& [name, value] : json.at("set").items()) {
+    report.constants.emplace_back(name, value.get<std::string>());
     add("set: " + name, value.get<std::string>());
+  }
   for (const auto& [name, value] : json.at("traces").items())
     add("trace " + name, value.get<std::string>());
   for (const auto& [name, value] : json.at("dram").items())
@@ -332,6 +360,7 @@ SweepReport read_sweep_report(const std::string& folder) {
     throw damaged_error(Place{manifest_path}, error.what(), "a manifest of stoat sweep");
   }
   find_front(report);
+  add_design_values(report);
   return report;
 }
 

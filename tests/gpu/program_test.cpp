@@ -270,6 +270,13 @@ TEST_F(Program, TimesNothingWithoutADevice) {
   EXPECT_NE(result.err.find("CUDA"), std::string::npos) << result.err;
 }
 
+TEST_F(Program, RefusesRandomWeightsOnTheCpuAndThreadsBeyondReason) {
+  expect_refused({"--random-weights", "llama-3.1-8b", "--tokens",
+                  folder_.write("ids.txt", "1 2 3\n"), "--backend", "cpu"},
+                 2, {"--random-weights", "--backend cpu"});
+  expect_refused({"--threads", "1025"}, 2, {"--threads", "1025", "at most 1024"});
+}
+
 TEST_F(Program, RefusesRandomWeightsOfAnUnknownShape) {
   expect_refused({"--random-weights", "llama-3.1-8"}, 2, {"llama-3.1-8", "llama-3.1-8b"});
 }

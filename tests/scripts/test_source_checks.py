@@ -89,7 +89,7 @@ class InstallDeps(Folder):
     def test_an_unknown_option_is_a_usage_error_that_names_the_known_ones(self):
         done = run(SCRIPTS / "install-deps.sh", "--gpus")
         self.assertEqual(done.returncode, 2)
-        self.assertIn("unknown option '--gpus'; expected --dry-run or --dev", done.stderr)
+        self.assertIn("unknown option '--gpus'; expected --dry-run, --dev or --slurm", done.stderr)
 
     def test_without_apt_it_lists_the_packages_and_installs_nothing(self):
         for tool in ("bash", "env", "sed", "grep", "dirname"):

@@ -1,12 +1,14 @@
 // The program from outside: files, exit codes, messages; equal work gives equal bytes in any
 // folder.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -225,6 +227,22 @@ TEST_F(Program, WritesATimelineThatIsJsonAndBounded) {
   EXPECT_GT(manifest.size(), 0U);
 }
 
+TEST_F(Program, ATimelineReplacesATimelineAndNothingElse) {
+  const std::string path = trace("a.h5", Method::kProp);
+  const std::string before = read_file(path);
+  const std::string base = "sim hbm3 " + path + " -d mac -q -o " + out("r") + " --timeline ";
+  const Outcome refused = run(base + path);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.text.find("is no timeline of stoat"), std::string::npos) << refused.text;
+  EXPECT_TRUE(read_file(path) == before);
+  ASSERT_EQ(::mkfifo(out("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(run(base + out("pipe")).code, 2);
+  EXPECT_TRUE(fs::is_fifo(out("pipe")));
+  EXPECT_EQ(run(base + out("r")).code, 2);  // a folder
+  EXPECT_EQ(run(base + out("r/t.json")).code, 0);
+  EXPECT_EQ(run(base + out("r/t.json")).code, 0);
+}
+
 TEST_F(Program, RefusesRunsBeyondTheirLimit) {
   const std::string base = "sim hbm3 " + trace("a.h5", Method::kProp) + " -q -o " + out("r");
   EXPECT_EQ(run(base + " --limit '4 GiB' --limit '60 s'").code, 0);
@@ -377,6 +395,30 @@ TEST_F(Program, ADemoWithoutItsModelSaysSoAndLeavesNothing) {
   EXPECT_FALSE(fs::exists(out("d")));
 }
 
+TEST_F(Program, TheDoctorFindsTheProgramsAndAGpu) {
+  fs::create_directories(out("bin"));
+  {
+    std::ofstream fake(out("bin/nvidia-smi"));
+    fake << "#!/bin/sh\necho 'Some GPU, 1.2.3, 100 MiB, 90 MiB'\n";
+  }
+  fs::permissions(out("bin/nvidia-smi"), fs::perms::owner_all);
+  const std::string stoat = "'" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' ";
+  const Outcome found = shell("PATH=" + out("bin") + ":$PATH " + stoat + "doctor --json");
+  ASSERT_EQ(found.code, 0) << found.text;
+  std::map<std::string, nlohmann::json> by_name;
+  const nlohmann::json report = nlohmann::json::parse(found.text);
+  for (const nlohmann::json& row : report.at("findings")) by_name[row.at("what")] = row;
+  EXPECT_EQ(by_name.at("GPU").at("text"), "Some GPU, driver 1.2.3, 100 MiB, 90 MiB of it free");
+  EXPECT_NE(by_name.at("SystemC").at("text").get<std::string>().find("SystemC"), std::string::npos);
+  EXPECT_TRUE(by_name.at("stoat-trace").at("there"));
+  EXPECT_TRUE(by_name.at("disk").at("there"));
+  // Without a GPU it says what that leaves out.
+  const Outcome none = shell("PATH=/nowhere " + stoat + "doctor");
+  EXPECT_EQ(none.code, 0);
+  EXPECT_NE(none.text.find("-   GPU            no nvidia-smi answered"), std::string::npos)
+      << none.text;
+}
+
 TEST_F(Program, AWrongWordIsOneLineWithTheNearestOne) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"smi", "stoat: unknown verb 'smi'; did you mean 'sim'?\n"},
@@ -385,7 +427,8 @@ TEST_F(Program, AWrongWordIsOneLineWithTheNearestOne) {
       {"demo --sed 1", "stoat demo: unknown option '--sed'; did you mean '--seed'?\n"},
       {"sim", "stoat sim: ARCH is required; see 'stoat sim --help'\n"},
       {"",
-       "stoat: no verb; known: sim, sweep, arch, memory, report, demo, capture, trace; see 'stoat "
+       "stoat: no verb; known: sim, sweep, arch, memory, report, demo, doctor, capture, trace; see "
+       "'stoat "
        "--help'\n"},
       {"--verison", "stoat: unknown option '--verison'; did you mean '--version'?\n"}};
   for (const auto& [arguments, text] : cases) {
