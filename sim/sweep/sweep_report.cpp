@@ -17,7 +17,7 @@
 namespace stoat::sim {
 namespace {
 
-constexpr std::size_t kTableRows = 40;
+constexpr std::size_t kTableRows = 40, kLazyPoints = 2000;
 
 std::string percent_of(double ratio) { return fmt::format("{}×", significant(ratio, 3)); }
 
@@ -184,7 +184,11 @@ std::string rows_json(const SweepReport& report) {
 }
 
 std::string figure_section(const Figure& figure, int number) {
-  const bool lazy = figure.series.front().kind == SeriesKind::kParallel;
+  // Drawn when they come into sight: what needs WebGL, and clouds below the first screens.
+  std::size_t points = 0;
+  for (const Series& series : figure.series) points += series.x.size();
+  const bool lazy =
+      figure.series.front().kind == SeriesKind::kParallel || (number > 2 && points > kLazyPoints);
   std::string out = fmt::format(
       "<section class=\"figure\" id=\"{0}\">\n<h2>Figure {1}. {2}</h2>\n<p "
       "class=\"caption\">{3}</p>\n",
