@@ -1,6 +1,7 @@
 // The line protocol.
 #include "sim/sweep/ask_tell.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <iostream>

@@ -207,7 +207,7 @@ TEST_F(Sweep, RedrawsScoresAndSaysWhereRecordsCameFrom) {
   options.n_kv_heads = 8;
   options.contexts = {700};
   options.steps = 2;
-  options.budgets = {16};
+  options.budgets.assign(1, 16);
   options.participation = 20;
   options.scores = true;
   write_trace(path("t.h5"), synth_header(options), synthesize_records(options));
