@@ -9,19 +9,12 @@
 #include <cstdio>
 #include <cstring>
 
-#include "gpu/attention/select_check.h"
-#include "tests/gpu/attention_case.h"
+#include "tests/gpu/attention_expect.h"
 
 namespace stoat::gpu {
 namespace {
 
-class AttentionOnDevice : public testing::Test {
- protected:
-  void SetUp() override {
-    const std::string obstacle = device_obstacle();
-    if (!obstacle.empty()) GTEST_SKIP() << obstacle;
-  }
-};
+class AttentionOnDevice : public OnDevice {};
 // Small shapes of every kernel: what compute-sanitizer runs.
 class AttentionOnDeviceSmall : public AttentionOnDevice {};
 
@@ -29,28 +22,6 @@ const std::vector<std::uint32_t> kContexts{1, 2, 255, 256, 257, 1000, 4096, 3276
 const std::vector<std::uint32_t> kSmallContexts{1, 2, 255, 256, 257, 1000};
 const std::vector<Method> kSampled{Method::kIid, Method::kStratified, Method::kSystematic,
                                    Method::kProp, Method::kFlash};
-
-DecodeParams params_of(const AttentionCase& on, Method method, std::uint32_t budget) {
-  DecodeParams params = on.params();
-  params.method = method;
-  params.budget = budget;
-  return params;
-}
-
-std::vector<double> head_of(const AttentionCase& on, const Result& result, std::size_t head) {
-  const std::size_t d = on.shape().head_dim;
-  return {result.out.begin() + static_cast<std::ptrdiff_t>(head * d),
-          result.out.begin() + static_cast<std::ptrdiff_t>((head + 1) * d)};
-}
-
-// Calls visit(sequence, q_head, index of the head in the batch).
-template <class Visit>
-void for_heads(const AttentionCase& on, Visit visit) {
-  for (std::uint32_t s = 0; s < on.batch(); ++s) {
-    for (std::uint32_t h = 0; h < on.shape().q_heads(); ++h)
-      visit(s, h, std::size_t{s} * on.shape().q_heads() + h);
-  }
-}
 
 void expect_dense_near_double(const AttentionCase& on) {
   const Result result = on.run(params_of(on, Method::kDense, 0), false);
