@@ -1,6 +1,7 @@
 // Checks a DecodeParams, places its workspace and queues its one or two kernels.
 #include "gpu/attention/decode_launch.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "gpu/attention/gather.cuh"
@@ -22,9 +23,13 @@ Workspace place(const DecodeParams& params, const WorkspaceLayout& layout) {
   auto* base = static_cast<std::byte*>(params.workspace);
   return {reinterpret_cast<std::uint32_t*>(base + layout.lut),
           reinterpret_cast<std::uint32_t*>(base + layout.counter),
+          reinterpret_cast<std::uint32_t*>(base + layout.ready),
+          reinterpret_cast<std::uint32_t*>(base + layout.seen),
           reinterpret_cast<std::uint16_t*>(base + layout.code),
           reinterpret_cast<std::int32_t*>(base + layout.exponent),
           reinterpret_cast<std::uint64_t*>(base + layout.mass),
+          reinterpret_cast<std::uint32_t*>(base + layout.part),
+          reinterpret_cast<std::uint32_t*>(base + layout.next_tile),
           reinterpret_cast<float*>(base + layout.partial),
           reinterpret_cast<float*>(base + layout.partial_max),
           reinterpret_cast<float*>(base + layout.partial_sum)};
@@ -46,7 +51,9 @@ LaunchArguments arguments_of(const DecodeParams& params) {
           max_tiles(params),
           nhd ? std::size_t{params.kv_heads} * params.head_dim : params.head_dim,
           rows * params.kv_heads * params.head_dim,
-          static_cast<std::uint32_t>(std::countr_zero(params.page_size))};
+          static_cast<std::uint32_t>(std::countr_zero(params.page_size)),
+          splits.whole_sequences * params.q_heads,
+          false};
 }
 
 // Programmatic dependent launch and clusters exist from Hopper on.
@@ -67,6 +74,10 @@ void launch(Kernel kernel, dim3 grid, std::size_t shared_bytes, const LaunchArgu
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes)),
           "dynamic shared memory");
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared),
+          "shared memory carve-out");
   }
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -84,12 +95,26 @@ void launch(Kernel kernel, dim3 grid, std::size_t shared_bytes, const LaunchArgu
   check(cudaLaunchKernelEx(&config, kernel, arguments), "kernel launch");
 }
 
+// Blocks of the gather that come when the score pass ends gather where it ends first; with so much
+// shared memory each at most three share a multiprocessor, and one still fits beside the score
+// pass.
+constexpr std::size_t kSpreadBytes = 56 * 1024;
+
+std::size_t gather_shared_bytes(const LaunchArguments& arguments) {
+  const std::size_t bytes = select_gather_shared_bytes(arguments.params);
+  const Splits& splits = arguments.splits;
+  const std::uint32_t blocks =
+      (arguments.params.batch - splits.whole_sequences) * arguments.params.q_heads * splits.gather;
+  const bool few = splits.gather == 1 || blocks <= 2 * device_multiprocessors();
+  return arguments.signals && few ? std::max(bytes, kSpreadBytes) : bytes;
+}
+
 void launch_score(const LaunchArguments& arguments, Stream stream) {
   const DecodeParams& p = arguments.params;
   const bool ternary = p.ternary.draws > 0;
   launch(ternary ? ternary_score_kernel(p) : score_kernel(p.element, p.head_dim),
-         dim3(arguments.splits.score, p.batch * p.kv_heads),
-         ternary ? ternary_shared_bytes() : ring_bytes(p.head_dim), arguments, stream);
+         dim3(arguments.splits.score, ternary ? p.batch * p.kv_heads : 1),
+         ternary ? ternary_shared_bytes() : key_ring_bytes(p.head_dim), arguments, stream);
 }
 
 }  // namespace
@@ -112,6 +137,11 @@ void prepare_workspace(const DecodeParams& params, Stream stream) {
   const std::size_t heads = std::size_t{params.batch} * params.q_heads;
   check(cudaMemsetAsync(arguments.workspace.counter, 0, heads * sizeof(std::uint32_t), cuda_stream),
         "cudaMemsetAsync");
+  check(cudaMemsetAsync(arguments.workspace.next_tile, 0, sizeof(std::uint32_t), cuda_stream),
+        "cudaMemsetAsync");
+  for (std::uint32_t* counts : {arguments.workspace.ready, arguments.workspace.seen})
+    check(cudaMemsetAsync(counts, 0, params.batch * sizeof(std::uint32_t), cuda_stream),
+          "cudaMemsetAsync");
   check(cudaStreamSynchronize(cuda_stream), "prepare_workspace");
 }
 
@@ -124,19 +154,20 @@ void launch_score(const DecodeParams& params, Stream stream) {
 }
 
 void launch_decode(const DecodeParams& params, Stream stream) {
-  const LaunchArguments arguments = arguments_of(params);
+  LaunchArguments arguments = arguments_of(params);
   if (params.method == Method::kDense) {
     launch(dense_kernel(params.element, params.head_dim),
            dim3(arguments.splits.score, params.batch * params.kv_heads),
            ring_bytes(params.head_dim), arguments, stream);
     return;
   }
-  launch_score(arguments, stream);
   const bool topk = params.method == Method::kTopK;
-  launch(topk ? select_topk_kernel(params)
-              : select_gather_kernel(params.element, params.head_dim, params.trace.row != nullptr),
-         dim3(arguments.splits.gather, params.batch * params.q_heads),
-         topk ? select_topk_shared_bytes(params) : select_gather_shared_bytes(params), arguments,
+  arguments.signals = params.ternary.draws == 0 && !topk;
+  launch_score(arguments, stream);
+  launch(topk ? select_topk_kernel(params) : select_gather_kernel(params),
+         dim3(arguments.splits.gather, params.batch * params.q_heads - arguments.whole_heads +
+                                           arguments.whole_heads / arguments.splits.gather),
+         topk ? select_topk_shared_bytes(params) : gather_shared_bytes(arguments), arguments,
          stream, arguments.splits.gather <= kMaxGatherCluster ? arguments.splits.gather : 1);
 }
 

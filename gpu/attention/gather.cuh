@@ -8,6 +8,19 @@
 
 namespace stoat::gpu {
 
+// What a block of node 2 does: part `split` of `splits` of a head's points.
+struct GatherShare {
+  std::uint32_t head, split, splits;
+
+  __device__ __forceinline__ explicit GatherShare(const LaunchArguments& a) {
+    const std::uint32_t rows = a.whole_heads / gridDim.x;
+    const bool whole = blockIdx.y < rows;
+    head = whole ? blockIdx.y * gridDim.x + blockIdx.x : a.whole_heads + blockIdx.y - rows;
+    split = whole ? 0 : blockIdx.x;
+    splits = whole ? 1 : gridDim.x;
+  }
+};
+
 // A selected row and its weight, before a factor common to all rows.
 struct WeightedRow {
   std::uint32_t row;
@@ -86,10 +99,11 @@ __device__ __forceinline__ float read_of_block(const float* own, std::uint32_t b
 // Every block of a head brings its sums[head_dim] in shared memory; the first block of a cluster,
 // or without clusters the last to come, adds them in the order of the blocks, scales and stores.
 template <class Element, int kHeadDim>
-__device__ void store_head(const LaunchArguments& a, std::size_t head, const float* sums,
+__device__ void store_head(const LaunchArguments& a, const GatherShare& share, const float* sums,
                            float scale) {
   const DecodeParams& p = a.params;
-  const std::uint32_t splits = a.splits.gather, d = threadIdx.x;
+  const std::uint32_t splits = share.splits, d = threadIdx.x;
+  const std::size_t head = share.head;
   if (splits == 1) {
     if (d < kHeadDim) store_out<Element>(p, head * kHeadDim + d, sums[d] * scale);
     return;
@@ -97,7 +111,7 @@ __device__ void store_head(const LaunchArguments& a, std::size_t head, const flo
 #if __CUDA_ARCH__ >= 900
   if (splits <= kMaxGatherCluster) {
     cluster_barrier();
-    if (blockIdx.x == 0 && d < kHeadDim) {
+    if (share.split == 0 && d < kHeadDim) {
       float total = 0;
 #pragma unroll 4
       for (std::uint32_t split = 0; split < splits; ++split)
@@ -109,7 +123,7 @@ __device__ void store_head(const LaunchArguments& a, std::size_t head, const flo
   }
 #endif
   float* partial = a.workspace.partial + head * splits * kHeadDim;
-  if (d < kHeadDim) partial[blockIdx.x * kHeadDim + d] = sums[d];
+  if (d < kHeadDim) partial[share.split * kHeadDim + d] = sums[d];
   if (!last_block(a.workspace.counter + head, splits) || d >= kHeadDim) return;
   float total = 0;
   for (std::uint32_t split = 0; split < splits; ++split)
@@ -119,8 +133,9 @@ __device__ void store_head(const LaunchArguments& a, std::size_t head, const flo
 
 // Everything of a head that cannot be computed is NaN, and the status says why.
 template <class Element>
-__device__ void refuse_head(const DecodeParams& p, std::size_t head, std::uint32_t bit) {
-  if (blockIdx.x != 0) return;
+__device__ void refuse_head(const DecodeParams& p, const GatherShare& share, std::uint32_t bit) {
+  if (share.split != 0) return;
+  const std::size_t head = share.head;
   const float nan = nanf("");
   for (std::uint32_t d = threadIdx.x; d < p.head_dim; d += kThreads)
     store_out<Element>(p, head * p.head_dim + d, nan);
@@ -137,15 +152,16 @@ __device__ void refuse_head(const DecodeParams& p, std::size_t head, std::uint32
 }
 
 // Score records: this block's share of the head's tiles, out of the workspace.
-__device__ inline void record_scores(const LaunchArguments& a, std::size_t head,
+__device__ inline void record_scores(const LaunchArguments& a, const GatherShare& share,
                                      std::uint32_t tiles) {
+  const std::size_t head = share.head;
   const ScoreSink& sink = a.params.scores;
   if (!sink.code) return;
   const std::uint32_t q_head = head % a.params.q_heads;
   const std::uint32_t kv_head = q_head / (a.params.q_heads / a.params.kv_heads);
   if (sink.kv_head && sink.kv_head[kv_head] == 0) return;
-  const std::uint32_t first = tiles * blockIdx.x / a.splits.gather;
-  const std::uint32_t last = tiles * (blockIdx.x + 1) / a.splits.gather;
+  const std::uint32_t first = tiles * share.split / share.splits;
+  const std::uint32_t last = tiles * (share.split + 1) / share.splits;
   const std::size_t slot = head * a.tiles_capacity + first;
   constexpr std::uint32_t kPieces = kTileRows / 8;  // 16 bytes each
   const auto* from = reinterpret_cast<const uint4*>(a.workspace.code) + slot * kPieces;

@@ -15,6 +15,7 @@ namespace stoat::gpu {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
+constexpr std::uint32_t kPartRows = kTileRows / kTileParts;
 constexpr unsigned kAllLanes = 0xffffffffU;
 constexpr std::int32_t kDamagedTile = 0x7fffffff;  // exponent of a tile with a NaN or infinity
 constexpr float kScoreLimit = 1073741824.0F;       // 2^30, as encode_scores
@@ -24,9 +25,13 @@ constexpr float kInfinity = __builtin_huge_valf();
 struct Workspace {
   std::uint32_t* lut;
   std::uint32_t* counter;
+  std::uint32_t* ready;
+  std::uint32_t* seen;
   std::uint16_t* code;
   std::int32_t* exponent;
   std::uint64_t* mass;
+  std::uint32_t* part;
+  std::uint32_t* next_tile;
   float* partial;
   float* partial_max;
   float* partial_sum;
@@ -42,15 +47,21 @@ struct LaunchArguments {
   std::size_t row_stride;
   std::size_t page_stride;
   std::uint32_t page_shift;
+  // Node 2 has rows of splits.gather blocks. The first rows take a head a block, the others share
+  // one head.
+  std::uint32_t whole_heads;  // of the first rows; a multiple of splits.gather
+  // The score kernel counts finished tiles in workspace.ready, and the gather waits for those.
+  bool signals;
 };
 
 using Kernel = void (*)(LaunchArguments);
 // Instances for an element type and head_dim (64 or 128).
 Kernel score_kernel(ElementType element, std::uint32_t head_dim);
 Kernel dense_kernel(ElementType element, std::uint32_t head_dim);
-Kernel select_gather_kernel(ElementType element, std::uint32_t head_dim, bool trace);
+Kernel select_gather_kernel(const DecodeParams& params);
 // Dynamic shared memory of the score and dense kernels (ring.cuh), and of select-gather.
 std::size_t ring_bytes(std::uint32_t head_dim);
+std::size_t key_ring_bytes(std::uint32_t head_dim);
 std::size_t select_gather_shared_bytes(const DecodeParams& params);
 
 template <template <class, int> class Instance>
@@ -88,15 +99,19 @@ struct RowAddress {
   __device__ RowAddress(const LaunchArguments& arguments, const void* tensor,
                         std::uint32_t sequence, std::uint32_t kv_head)
       : a(arguments) {
+    move_to(tensor, sequence, kv_head);
+  }
+  __device__ __forceinline__ void move_to(const void* tensor, std::uint32_t sequence,
+                                          std::uint32_t kv_head) {
     const DecodeParams& p = a.params;
     const std::size_t head_stride =
         p.kv_layout == KvLayout::kNhd
             ? p.head_dim
             : static_cast<std::size_t>(p.page_size == 0 ? p.kv_capacity : p.page_size) * p.head_dim;
     base = static_cast<const Element*>(tensor) + kv_head * head_stride;
+    indices = nullptr;
     if (p.page_size == 0) {
       base += sequence * a.page_stride;
-      indices = nullptr;
     } else {
       indices = p.indices + p.indptr[sequence];
     }

@@ -142,18 +142,29 @@ std::string refusal(const DecodeParams& params) {
 
 namespace {
 
-// Long sequences: blocks of 16 tiles or fewer in several waves, since not every multiprocessor is
-// served equally fast; of those numbers of blocks one that leaves the fewest idle in the last wave.
-std::uint32_t choose_score_splits(const DecodeParams& params, std::uint32_t slots) {
+// Of dense: blocks of 16 tiles or fewer in several waves, since not every multiprocessor is served
+// equally fast.
+std::uint32_t choose_dense_splits(const DecodeParams& params, std::uint32_t slots) {
   const std::uint32_t units = std::max(1U, params.batch * params.kv_heads);
-  const std::uint32_t tiles = max_tiles(params);
-  const std::uint32_t least = std::max({1U, slots / units, tiles / 16});
-  if (units * least <= slots || params.method == Method::kDense) return least;
-  const auto idle = [&](std::uint32_t splits) { return (slots - units * splits % slots) % slots; };
-  std::uint32_t best = least;
-  for (std::uint32_t splits = least; splits <= std::max(least, tiles / 3); ++splits) {
-    // Idle blocks against all: a / b < c / d without division.
-    if (std::uint64_t{idle(splits)} * best < std::uint64_t{idle(best)} * splits) best = splits;
+  return std::max({1U, slots / units, max_tiles(params) / 16});
+}
+
+// Of the ternary score pass, whose warps take whole tiles: as few as fill the device, since every
+// warp draws for itself, and more where that costs little: blocks of a last wave go where there is
+// time. A block's time is its rounds of 8 tiles and about a fifth for its start.
+std::uint32_t choose_ternary_splits(const DecodeParams& params, std::uint32_t slots) {
+  const std::uint32_t units = std::max(1U, params.batch * params.kv_heads);
+  const std::uint32_t rounds = (max_tiles(params) + 7) / 8;
+  const auto time = [&](std::uint32_t splits) {
+    const std::uint64_t waves = (std::uint64_t{units} * splits + slots - 1) / slots;
+    return waves * (5 * ((rounds + splits - 1) / splits) + 1);
+  };
+  std::uint64_t least = time(1);
+  std::uint32_t best = 1;
+  const std::uint32_t most = std::min(rounds, kMaxSplits);
+  for (std::uint32_t splits = 2; splits <= most; ++splits) least = std::min(least, time(splits));
+  for (std::uint32_t splits = 1; splits <= most; ++splits) {
+    if (32 * time(splits) <= 33 * least) best = splits;
   }
   return best;
 }
@@ -164,14 +175,35 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
   // Two blocks of 256 threads fit on a multiprocessor; one wave of them.
   const std::uint32_t slots = std::max(1U, 2 * multiprocessors);
   Splits splits;
-  splits.score = params.score_splits;
-  if (splits.score == 0) splits.score = choose_score_splits(params, slots);
-  splits.score = std::min({splits.score, max_tiles(params), kMaxSplits});
-  // About two blocks of the gather a multiprocessor; one is worth its start with 16 points or more.
-  splits.gather = params.gather_splits != 0
-                      ? params.gather_splits
-                      : std::clamp(slots / std::max(1U, params.batch * params.q_heads), 1U,
-                                   std::max(1U, std::min(8U, params.budget / 16)));
+  // Blocks of the exact score pass walk through the whole batch; those of dense and ternary share a
+  // (sequence, KV head).
+  const bool dense = params.method == Method::kDense, ternary = params.ternary.draws > 0;
+  const bool through_batch = !dense && !ternary;
+  const std::uint32_t work =
+      max_tiles(params) * (through_batch ? params.batch * params.kv_heads : 1);
+  splits.score = params.score_splits != 0 ? params.score_splits
+                 : dense                  ? choose_dense_splits(params, slots)
+                 : ternary                ? choose_ternary_splits(params, slots)
+                                          : slots;
+  splits.score = std::min({splits.score, work, kMaxSplits});
+  // Two blocks of the gather a multiprocessor, four of a large budget; a block is worth its start
+  // with 16 points or more, and over few tiles four share a head sooner than eight.
+  constexpr std::uint32_t kSmallBudget = 256, kFewTiles = 64;
+  const bool beside = through_batch && params.method != Method::kTopK;
+  const std::uint32_t room = beside && params.budget > kSmallBudget ? 2 * slots : slots;
+  const std::uint32_t most = std::max(
+      1U, std::min(beside && max_tiles(params) <= kFewTiles ? 4U : 8U, params.budget / 16));
+  const auto share = [&](std::uint32_t sequences) {
+    return std::clamp(room / std::max(1U, sequences * params.q_heads), 1U, most);
+  };
+  splits.gather = params.gather_splits != 0 ? params.gather_splits : share(params.batch);
+  // Beside the score pass there is time for whole heads; what counts is how soon the last sequence
+  // is done after it.
+  if (beside && params.gather_splits == 0 && params.batch > 1 && params.budget <= kSmallBudget &&
+      params.q_heads % share(1) == 0) {
+    splits.gather = share(1);
+    splits.whole_sequences = params.batch - 1;
+  }
   return splits;
 }
 
@@ -183,9 +215,13 @@ WorkspaceLayout workspace_layout(const DecodeParams& params, const Splits& split
   WorkspaceLayout layout;
   layout.lut = append(layout, kWeightLutSize * sizeof(std::uint32_t));
   layout.counter = append(layout, heads * sizeof(std::uint32_t));
+  layout.ready = append(layout, params.batch * sizeof(std::uint32_t));
+  layout.next_tile = append(layout, sizeof(std::uint32_t));
+  layout.seen = append(layout, params.batch * sizeof(std::uint32_t));
   layout.code = append(layout, tiles * kTileRows * sizeof(std::uint16_t));
   layout.exponent = append(layout, tiles * sizeof(std::int32_t));
   layout.mass = append(layout, tiles * sizeof(std::uint64_t));
+  layout.part = append(layout, tiles * kTileParts * sizeof(std::uint32_t));
   layout.partial = append(layout, parts * params.head_dim * sizeof(float));
   layout.partial_max = append(layout, dense ? parts * sizeof(float) : 0);
   layout.partial_sum = append(layout, dense ? parts * sizeof(float) : 0);

@@ -23,6 +23,7 @@ inline constexpr std::uint32_t kMaxGpuBudget = 4096;
 inline constexpr std::uint32_t kMaxBatch = 256;
 inline constexpr std::uint32_t kMaxSplits = 512;  // blocks that share a head
 inline constexpr std::uint32_t kMaxTernaryDraws = 64;
+inline constexpr std::uint32_t kTileParts = 8;        // of 32 rows, whose weights are kept
 inline constexpr std::uint32_t kMinFeaturePage = 64;  // rows: 128 bytes of a feature
 
 // What the device found wrong; bits of DecodeParams::status. The outputs of such a head are NaN
@@ -119,6 +120,7 @@ struct DecodeParams {
                                     // rows; top-k: of its own
   TraceSink trace;                  // row null: off
   ScoreSink scores;                 // code null: off
+  bool keep_codes = false;          // codes stay in the workspace after the launch; else undefined
   std::uint32_t* status = nullptr;  // [1] StatusBits, set and never cleared by the kernels
 
   // Scratch memory of workspace_bytes(); prepare_workspace() fills it once before the first launch.
@@ -132,22 +134,29 @@ struct DecodeParams {
   std::uint32_t gather_splits = 0;
 };
 
-// Blocks that share a (sequence, KV head) in the score or dense pass, and a query head in the
-// gather.
+// How the work is cut into thread blocks.
 struct Splits {
-  std::uint32_t score = 1;
-  std::uint32_t gather = 1;
+  std::uint32_t score = 1;   // dense, ternary: blocks of a (sequence, KV head); else of the launch
+  std::uint32_t gather = 1;  // blocks of a query head
+  // Of the first sequences a block of the gather takes a whole head: that is done beside the score
+  // pass of the next ones.
+  std::uint32_t whole_sequences = 0;
 };
 Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors);
 
 // Where the parts of the workspace begin, in bytes.
 struct WorkspaceLayout {
-  std::size_t lut = 0;       // u32 [2048]
-  std::size_t counter = 0;   // u32 [batch, q_heads] blocks that have finished; 0 between launches
-  std::size_t code = 0;      // u16 [batch, q_heads, tiles, 256]
-  std::size_t exponent = 0;  // i32 [batch, q_heads, tiles]
-  std::size_t mass = 0;      // u64 [batch, q_heads, tiles]
-  std::size_t partial = 0;   // f32 [batch, q_heads, splits, head_dim]
+  std::size_t lut = 0;      // u32 [2048]
+  std::size_t counter = 0;  // u32 [batch, q_heads] blocks that have finished; 0 between launches
+  std::size_t ready =
+      0;  // u32 [batch] tiles of all KV heads whose scores are there; 0 between launches
+  std::size_t next_tile = 0;    // u32 [1] tiles handed out; 0 between launches
+  std::size_t seen = 0;         // u32 [batch] blocks that have seen them all; so, too
+  std::size_t code = 0;         // u16 [batch, q_heads, tiles, 256]
+  std::size_t exponent = 0;     // i32 [batch, q_heads, tiles]
+  std::size_t mass = 0;         // u64 [batch, q_heads, tiles]
+  std::size_t part = 0;         // u32 [batch, q_heads, tiles, 8] weight of 32 rows
+  std::size_t partial = 0;      // f32 [batch, q_heads, splits, head_dim]
   std::size_t partial_max = 0;  // f32 [batch, q_heads, splits] dense only
   std::size_t partial_sum = 0;  // f32 [batch, q_heads, splits] dense only
   std::size_t bytes = 0;

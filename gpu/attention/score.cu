@@ -14,45 +14,78 @@ namespace {
 constexpr std::uint32_t kWarpRows = kTileRows / kWarps;  // of a tile
 constexpr std::uint32_t kCodeStride = kWarpRows + 8;     // without bank conflicts between heads
 
+// Two slots a warp: enough in flight, and a block of select_gather fits beside two of these.
+template <int kHeadDim>
+using KeyRing = Ring<kHeadDim, kWarps, 2>;
+
 struct TileShared {
   alignas(16) std::uint32_t lut[kWeightLutSize];
   alignas(16) std::uint16_t code[kWarps][kMaxGroup][kCodeStride];  // of a warp on its way out
   // Of tile t in t % 3 and t % 2: a warp may be ahead of one that still reads.
   float max_x[3][kWarps][kMaxGroup];
   std::uint32_t mass[2][kWarps][kMaxGroup];  // 32 rows of at most 2^24
+  std::uint32_t queue[4];  // tile n of the block, counted through the batch, in n % 4
 };
 
-// A warp's copies of its rows of tiles [first, last): two slots a tile.
+// Where tile `index` of the launch lies: sequence after sequence, of each the tiles of the same
+// rows of all KV heads, then those of the next rows. Indices only grow.
+struct TileWalk {
+  const std::uint32_t* contexts;  // [batch] in shared memory
+  std::uint32_t batch, kv_heads;
+  std::uint32_t sequence = 0,
+                first = 0;  // index of its first tile; sequence == batch: past the end
+  std::uint32_t tile = 0, kv_head = 0;
+
+  __device__ __forceinline__ std::uint32_t context() const { return contexts[sequence]; }
+  __device__ __forceinline__ std::uint32_t tiles() const {
+    return (context() + kTileRows - 1) / kTileRows;
+  }
+  __device__ __forceinline__ void move_to(std::uint32_t index) {
+    while (sequence < batch && index - first >= tiles() * kv_heads) {
+      first += tiles() * kv_heads;
+      ++sequence;
+    }
+    tile = (index - first) / kv_heads;
+    kv_head = (index - first) % kv_heads;
+  }
+};
+
+// Hands out the tiles: the first two of a block by its number, then who comes first. One thread of
+// a block asks, a tile ahead of the copies, and once more than it gets: after so many asks the
+// counter is 0 again.
+struct TileCounter {
+  std::uint32_t* counter;
+  std::uint32_t tiles = 0;
+  std::uint32_t index = 0;  // the last one given
+
+  __device__ __forceinline__ void ask() {
+    if (index >= tiles) return;
+    const std::uint32_t given = 2 * gridDim.x;
+    const std::uint32_t asks = (tiles > given ? tiles - given : 0) + gridDim.x;
+    index = given + atomicInc(counter, asks - 1);
+  }
+};
+
+// A warp's copies of its rows of a tile: two slots.
 template <class Element, int kHeadDim>
 struct KeyCopies {
-  const RowAddress<Element>& keys;
-  std::uint32_t context, row, left;  // the next copy's first row; copies to come
-  const Element* source;             // of this lane, where the rows lie behind each other
-  bool contiguous;
+  const LaunchArguments& a;
+  TileWalk walk;  // of the next copy
+  RowAddress<Element> keys;
 
-  __device__ KeyCopies(const RowAddress<Element>& rows, std::uint32_t rows_in_all,
-                       std::uint32_t first, std::uint32_t last)
-      : keys(rows),
-        context(rows_in_all),
-        row(first * kTileRows + kWarpRows * (threadIdx.x / 32)),
-        left(2 * (last - first)),
-        contiguous(rows.a.params.page_size == 0) {
-    constexpr std::uint32_t kPieces = kHeadDim / 8;
-    const std::uint32_t lane = threadIdx.x % 32;
-    source = rows.base + (row + lane / kPieces) * rows.a.row_stride + 8 * (lane % kPieces);
+  __device__ KeyCopies(const LaunchArguments& arguments, const TileWalk& begin)
+      : a(arguments),
+        walk(begin),
+        keys(arguments, arguments.params.k, min(begin.sequence, begin.batch - 1), begin.kv_head) {}
+
+  __device__ __forceinline__ void move_to(std::uint32_t index) {
+    walk.move_to(index);
+    if (walk.sequence < walk.batch) keys.move_to(a.params.k, walk.sequence, walk.kv_head);
   }
-  __device__ __forceinline__ void next(Ring<kHeadDim>& ring) {
-    if (left > 0) {
-      if (contiguous && row + 16 <= context) {
-        ring.copy(source, keys.a.row_stride);
-      } else {
-        ring.copy(keys, row, context);
-      }
-      const std::uint32_t step = left % 2 == 0 ? 16 : kTileRows - 16;
-      row += step;
-      source += step * keys.a.row_stride;
-      --left;
-    }
+  __device__ __forceinline__ void copy(KeyRing<kHeadDim>& ring, std::uint32_t half) const {
+    if (walk.sequence < walk.batch)
+      ring.copy(keys, walk.tile * kTileRows + kWarpRows * (threadIdx.x / 32) + 16 * half,
+                walk.context());
     ring.commit();
   }
 };
@@ -60,7 +93,7 @@ struct KeyCopies {
 // Dot products of the oldest slot's rows with the group's heads: value 2 * half + i is row
 // 8 * half + lane / 4, head 2 * (lane % 4) + i.
 template <class Element, int kHeadDim>
-__device__ __forceinline__ void multiply(Ring<kHeadDim>& ring, const uint4 (&q)[kHeadDim / 32],
+__device__ __forceinline__ void multiply(KeyRing<kHeadDim>& ring, const uint4 (&q)[kHeadDim / 32],
                                          float (&dot)[4]) {
   ring.wait();
 #pragma unroll
@@ -108,13 +141,6 @@ __device__ __forceinline__ void warp_maxima(float (&max_of)[kMaxGroup], const fl
   if (lane < 4) *reinterpret_cast<float2*>(&max_of[2 * lane]) = make_float2(max_x[0], max_x[1]);
 }
 
-// encode_score in three instructions: scaling by 2^11 is exact, so one fused operation rounds as
-// the two do, and adding 1.5 * 2^23 rounds to the nearest integer, ties to even, as rintf does.
-__device__ __forceinline__ std::uint32_t encode_bits(float exponent_2048, float x) {
-  const float scaled = fminf(__fmaf_rn(x, -2048.0F, exponent_2048), 65535.0F);
-  return __float_as_uint(__fadd_rn(scaled, 12582912.0F)) & 0xffffU;
-}
-
 // Codes of the warp's scores, and their mass in the warp.
 __device__ __forceinline__ void encode_tile(TileShared& shared, std::uint32_t group,
                                             std::uint32_t tile, const float (&x)[2][4]) {
@@ -137,7 +163,7 @@ __device__ __forceinline__ void encode_tile(TileShared& shared, std::uint32_t gr
 #pragma unroll
       for (std::uint32_t part = 0; part < 4; ++part) {
         const std::uint32_t value =
-            empty ? 65535U : encode_bits(exponent, x[part / 2][2 * (part % 2) + i]);
+            empty ? 65535U : code_bits(exponent, x[part / 2][2 * (part % 2) + i]) & 0xffffU;
         code[8 * part] = static_cast<std::uint16_t>(value);
         mass[i] += shared.lut[value & (kWeightLutSize - 1)] >> (value >> kCodeFractionBits);
       }
@@ -156,86 +182,145 @@ __device__ __forceinline__ void encode_tile(TileShared& shared, std::uint32_t gr
 // Where a block's results go.
 struct TileOutput {
   const LaunchArguments& a;
-  std::size_t first_head;
   std::uint32_t group;
 
-  __device__ std::size_t slot(std::uint32_t g, std::uint32_t tile) const {
-    return (first_head + g) * a.tiles_capacity + tile;
+  __device__ __forceinline__ std::size_t slot(const TileWalk& at, std::uint32_t g) const {
+    const std::size_t head =
+        static_cast<std::size_t>(at.sequence) * a.params.q_heads + at.kv_head * group + g;
+    return head * a.tiles_capacity + at.tile;
   }
   // The warp's codes: 64 bytes a head.
-  __device__ __forceinline__ void store_codes(const TileShared& shared, std::uint32_t tile) const {
+  __device__ __forceinline__ void store_warp_codes(const TileShared& shared,
+                                                   const TileWalk& of) const {
     const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4;
     __syncwarp();
     if (g < group) {
-      const std::size_t at = slot(g, tile) * (kTileRows / 8) + kWarpRows / 8 * warp + lane % 4;
+      const std::size_t at = slot(of, g) * (kTileRows / 8) + kWarpRows / 8 * warp + lane % 4;
       const uint4 codes = *reinterpret_cast<const uint4*>(&shared.code[warp][g][8 * (lane % 4)]);
-      asm volatile("st.global.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(
-                       reinterpret_cast<uint4*>(a.workspace.code) + at),
-                   "r"(codes.x), "r"(codes.y), "r"(codes.z), "r"(codes.w), "l"(evict_last())
-                   : "memory");
+      store_codes(reinterpret_cast<uint4*>(a.workspace.code) + at, codes);
     }
     __syncwarp();
   }
   // Exponent and mass; after a barrier.
-  __device__ __forceinline__ void store_marks(const TileShared& shared, std::uint32_t tile) const {
+  __device__ __forceinline__ void store_marks(const TileShared& shared, std::uint32_t n,
+                                              std::size_t first_slot) const {
     const std::uint32_t g = threadIdx.x;
     if (g >= group) return;
+    const std::size_t at = first_slot + g * static_cast<std::size_t>(a.tiles_capacity);
     float max_x = -kInfinity;
     std::uint64_t mass = 0;
     for (std::uint32_t w = 0; w < kWarps; ++w) {
-      max_x = fmaxf(max_x, shared.max_x[tile % 3][w][g]);
-      mass += shared.mass[tile % 2][w][g];
+      max_x = fmaxf(max_x, shared.max_x[n % 3][w][g]);
+      mass += shared.mass[n % 2][w][g];
     }
-    a.workspace.exponent[slot(g, tile)] = stored_exponent(max_x);
-    a.workspace.mass[slot(g, tile)] = mass;
+    uint4* parts = reinterpret_cast<uint4*>(a.workspace.part) + 2 * at;
+    const auto part = [&](std::uint32_t w) { return shared.mass[n % 2][w][g]; };
+    parts[0] = make_uint4(part(0), part(1), part(2), part(3));
+    parts[1] = make_uint4(part(4), part(5), part(6), part(7));
+    a.workspace.exponent[at] = stored_exponent(max_x);
+    a.workspace.mass[at] = mass;
+  }
+  // `tiles` more of a sequence are in the workspace. Warp 0 calls it, after the block's barrier
+  // that follows the codes and after its own store_marks.
+  __device__ __forceinline__ void signal(std::uint32_t sequence, std::uint32_t tiles) const {
+    if (!a.signals) return;
+    __syncwarp();
+    if (threadIdx.x == 0) {
+      asm volatile("fence.acq_rel.gpu; red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(
+                       a.workspace.ready + sequence),
+                   "r"(tiles)
+                   : "memory");
+    }
   }
 };
 
 template <class Element, int kHeadDim>
 __global__ __launch_bounds__(kThreads, 2) void score(const __grid_constant__ LaunchArguments a) {
   __shared__ TileShared shared;
+  __shared__ std::uint32_t contexts[kMaxBatch];
   extern __shared__ __align__(128) uint4 ring_memory[];
   const DecodeParams& p = a.params;
   if (!p.kv_is_stable) wait_for_previous_kernel();
-  const std::uint32_t sequence = blockIdx.y / p.kv_heads, kv_head = blockIdx.y % p.kv_heads;
-  const std::uint32_t context = context_of(p, sequence), group = p.q_heads / p.kv_heads;
-  const std::uint32_t tiles = (context + kTileRows - 1) / kTileRows;
-  const std::uint32_t first = tiles * blockIdx.x / a.splits.score;
-  const std::uint32_t last = tiles * (blockIdx.x + 1) / a.splits.score;
-  if (first == last) return;
-  const RowAddress<Element> keys(a, p.k, sequence, kv_head);
+  if (threadIdx.x < p.batch) contexts[threadIdx.x] = context_of(p, threadIdx.x);
+  __syncthreads();
+  const std::uint32_t group = p.q_heads / p.kv_heads;
+  TileWalk walk{contexts, p.batch, p.kv_heads};
+  walk.move_to(blockIdx.x);
+  const bool any = walk.sequence < p.batch;
   // K is on its way before the kernel before has ended, if that one does not write it: of the last
   // tile it may have written the last row.
-  const bool early = p.kv_is_stable && last < tiles;
+  const bool early = p.kv_is_stable && any && walk.tile + 1 < walk.tiles();
   if (p.kv_is_stable && !early) wait_for_previous_kernel();
-  Ring<kHeadDim> ring(ring_memory);
-  KeyCopies<Element, kHeadDim> copies(keys, context, first, last);
-#pragma unroll 1
-  for (int n = 0; n < Ring<kHeadDim>::kSlots; ++n) copies.next(ring);
+  KeyRing<kHeadDim> ring(ring_memory);
+  KeyCopies<Element, kHeadDim> copies(a, walk);
+  copies.copy(ring, 0);
+  copies.copy(ring, 1);
   load_lut(a.workspace, shared.lut);
   if (early) wait_for_previous_kernel();
+  // Whatever runs before this kernel has ended: the next may take the room that is left.
+  let_next_kernel_start();
+  TileCounter counter{a.workspace.next_tile};
+  const bool asks = threadIdx.x / 32 == kWarps - 1;
+  if (asks) {
+    std::uint32_t tiles = 0;
+    for (std::uint32_t i = threadIdx.x % 32; i < p.batch; i += 32)
+      tiles += (contexts[i] + kTileRows - 1) / kTileRows;
+    counter.tiles = __reduce_add_sync(kAllLanes, tiles) * p.kv_heads;
+    if (threadIdx.x % 32 == 0) {
+      counter.ask();
+      shared.queue[1] = gridDim.x + blockIdx.x;
+    }
+  }
+  if (!any) return;
   uint4 q[kHeadDim / 32];
-  load_query<Element, kHeadDim>(p, sequence, kv_head, q);
-  const TileOutput output{a, static_cast<std::size_t>(sequence) * p.q_heads + kv_head * group,
-                          group};
-  for (std::uint32_t tile = first; tile < last; ++tile) {
+  load_query<Element, kHeadDim>(p, walk.sequence, walk.kv_head, q);
+  const TileOutput output{a, group};
+  __syncthreads();
+  std::uint32_t last_sequence = walk.sequence, done = 0;
+  std::size_t last_slot = 0;
+  for (std::uint32_t n = 0; walk.sequence < p.batch; ++n) {
+    TileWalk ahead = walk;
+    ahead.move_to(shared.queue[(n + 1) % 4]);
+    copies.move_to(shared.queue[(n + 1) % 4]);
+    uint4 next_q[kHeadDim / 32];
+    const bool turns = (ahead.sequence != walk.sequence || ahead.kv_head != walk.kv_head) &&
+                       ahead.sequence < p.batch;
+    if (turns) load_query<Element, kHeadDim>(p, ahead.sequence, ahead.kv_head, next_q);
     float x[2][4];
 #pragma unroll
-    for (auto& part : x) {
-      multiply<Element, kHeadDim>(ring, q, part);
-      copies.next(ring);
+    for (int half = 0; half < 2; ++half) {
+      multiply<Element, kHeadDim>(ring, q, x[half]);
+      copies.copy(ring, half);
     }
     scale_scores(x, p.sm_scale,
-                 tile * kTileRows + kWarpRows * (threadIdx.x / 32) + threadIdx.x % 32 / 4, context);
-    warp_maxima(shared.max_x[tile % 3][threadIdx.x / 32], x);
+                 walk.tile * kTileRows + kWarpRows * (threadIdx.x / 32) + threadIdx.x % 32 / 4,
+                 walk.context());
+    warp_maxima(shared.max_x[n % 3][threadIdx.x / 32], x);
+    if (asks && threadIdx.x % 32 == 0) shared.queue[(n + 2) % 4] = counter.index;
     __syncthreads();
-    encode_tile(shared, group, tile, x);
-    output.store_codes(shared, tile);
-    if (tile > first) output.store_marks(shared, tile - 1);
+    if (asks && threadIdx.x % 32 == 0) counter.ask();
+    encode_tile(shared, group, n, x);
+    output.store_warp_codes(shared, walk);
+    if (n > 0 && threadIdx.x < 32) {
+      output.store_marks(shared, n - 1, last_slot);
+      if (last_sequence != walk.sequence) output.signal(last_sequence, done);
+    }
+    done = last_sequence == walk.sequence ? done + 1 : 1;
+    last_sequence = walk.sequence;
+    last_slot = output.slot(walk, 0);
+    walk = ahead;
+    if (turns) {
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 32; ++j) q[j] = next_q[j];
+    }
+    if (walk.sequence == p.batch) {
+      __syncthreads();
+      if (threadIdx.x < 32) {
+        output.store_marks(shared, n, last_slot);
+        output.signal(last_sequence, done);
+      }
+    }
   }
-  __syncthreads();
-  output.store_marks(shared, last - 1);
-  let_next_kernel_start();
 }
 
 template <class Element, int kHeadDim>
@@ -247,6 +332,10 @@ struct ScoreInstance {
 
 std::size_t ring_bytes(std::uint32_t head_dim) {
   return head_dim == 64 ? Ring<64>::kBytes : Ring<128>::kBytes;
+}
+
+std::size_t key_ring_bytes(std::uint32_t head_dim) {
+  return head_dim == 64 ? KeyRing<64>::kBytes : KeyRing<128>::kBytes;
 }
 
 Kernel score_kernel(ElementType element, std::uint32_t head_dim) {

@@ -2,8 +2,9 @@
 // the points of a method lie on it, and the rows that own them. Integer arithmetic only; models/
 // sampling is the specification. Device only, included by select_gather.cu.
 //
-// Two levels (design decision 3): prefix sums of the tiles' masses give every tile its points, and
-// a warp finds the rows of one tile by the residuals.
+// Three levels (design decision 3, with the weights of 32 rows between tile and row): a thread
+// finds the tile of a point by prefix sums of the tiles' masses, eight lanes its row by the
+// residual.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +17,15 @@ namespace stoat::gpu {
 // Parts of dynamic shared memory; sizes from the shape of the launch.
 struct SelectShared {
   std::uint64_t* tile_begin;  // [tiles + 1] ruler boundaries; first the masses
-  std::uint64_t* sorted;      // [power of two >= budget] iid: points in order
+  std::uint64_t* sorted;      // iid [power of two >= budget]: points in order; flash [2, tiles]:
+                              // masses and offsets of the tiles' own points
   std::uint32_t* first;       // [tiles + 1] first point of a tile; before that, the exponents
   std::uint32_t* row;         // [budget] of every point of this block
   std::uint32_t* start;       // [budget + 1] first point of each distinct row
   std::uint32_t* lut;         // [kWeightLutSize]
-  std::uint32_t* prefix;      // [kWarps, 256] exclusive weights of the warp's tile
 
-  __host__ __device__ static std::uint32_t sorted_size(const DecodeParams& p) {
+  __host__ __device__ static std::uint32_t sorted_size(const DecodeParams& p, std::uint32_t tiles) {
+    if (p.method == Method::kFlash) return 2 * tiles;
     if (p.method != Method::kIid) return 0;
     std::uint32_t size = 1;
     while (size < p.budget) size *= 2;
@@ -35,13 +37,11 @@ struct SelectShared {
     lut = reinterpret_cast<std::uint32_t*>(base);  // aligned to 16 bytes
     tile_begin = base + kWeightLutSize / 2;
     sorted = tile_begin + tiles + 1;
-    first = reinterpret_cast<std::uint32_t*>(sorted + sorted_size(p));
+    first = reinterpret_cast<std::uint32_t*>(sorted + sorted_size(p, tiles));
     row = first + tiles + 1;
     start = row + p.budget;
-    prefix = start + p.budget + 1;
-    return (tiles + 1 + sorted_size(p)) * sizeof(std::uint64_t) +
-           (tiles + 1 + 2 * p.budget + 1 + kWeightLutSize + kWarps * kTileRows) *
-               sizeof(std::uint32_t);
+    return (tiles + 1 + sorted_size(p, tiles)) * sizeof(std::uint64_t) +
+           (tiles + 1 + 2 * p.budget + 1 + kWeightLutSize) * sizeof(std::uint32_t);
   }
 };
 
@@ -87,30 +87,77 @@ struct HeadRuler {
 };
 __device__ inline HeadRuler build_ruler(const Workspace& w, std::size_t first_slot,
                                         std::uint32_t tiles, SelectShared& shared) {
-  std::int32_t max_exponent = kMaskedTile;
-  for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads) {
-    const std::int32_t exponent = w.exponent[first_slot + t];
-    shared.tile_begin[t] = w.mass[first_slot + t];
-    shared.first[t] = static_cast<std::uint32_t>(exponent);
-    max_exponent = max(max_exponent, exponent);
-  }
-  max_exponent = block_max(max_exponent);  // a barrier, too
-  if (max_exponent == kMaskedTile || max_exponent == kDamagedTile) return {max_exponent, 0};
+  __shared__ std::int32_t warp_top[kWarps];
+  __shared__ std::uint64_t warp_sum[kWarps];
+  const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  // A thread takes tiles that lie behind each other; of up to one a thread they stay in registers.
   const std::uint32_t chunk = (tiles + kThreads - 1) / kThreads;
   const std::uint32_t begin = min(tiles, threadIdx.x * chunk), end = min(tiles, begin + chunk);
-  std::uint64_t sum = 0;
-  for (std::uint32_t t = begin; t < end; ++t) {
-    const auto exponent = static_cast<std::int32_t>(shared.first[t]);
-    const std::uint64_t mass =
-        scaled_mass(shared.tile_begin[t], tile_shift(exponent, max_exponent));
-    shared.tile_begin[t] = sum;  // before it in this thread's chunk
-    sum += mass;
+  std::int32_t exponent = kMaskedTile, top = kMaskedTile;
+  std::uint64_t mass = 0;
+  if (chunk == 1) {
+    if (begin < end) {
+      exponent = top = w.exponent[first_slot + begin];
+      mass = w.mass[first_slot + begin];
+      shared.first[begin] = static_cast<std::uint32_t>(exponent);
+    }
+  } else {
+    for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads) {
+      const std::int32_t of_tile = w.exponent[first_slot + t];
+      shared.tile_begin[t] = w.mass[first_slot + t];
+      shared.first[t] = static_cast<std::uint32_t>(of_tile);
+      top = max(top, of_tile);
+    }
   }
-  const Scan<std::uint64_t> scan = block_scan(sum);
-  for (std::uint32_t t = begin; t < end; ++t) shared.tile_begin[t] += scan.before;
-  if (threadIdx.x == 0) shared.tile_begin[tiles] = scan.total;
+  top = __reduce_max_sync(kAllLanes, top);
+  if (lane == 0) warp_top[warp] = top;
   __syncthreads();
-  return {max_exponent, scan.total};
+#pragma unroll
+  for (std::uint32_t i = 0; i < kWarps; ++i) top = max(top, warp_top[i]);
+  if (top == kMaskedTile || top == kDamagedTile) return {top, 0};
+  std::uint64_t sum = 0;
+  if (chunk == 1) {
+    if (begin < end) sum = scaled_mass(mass, tile_shift(exponent, top));
+  } else {
+    for (std::uint32_t t = begin; t < end; ++t) {
+      const auto of_tile = static_cast<std::int32_t>(shared.first[t]);
+      const std::uint64_t scaled = scaled_mass(shared.tile_begin[t], tile_shift(of_tile, top));
+      shared.tile_begin[t] = sum;  // before it in this thread's chunk
+      sum += scaled;
+    }
+  }
+  std::uint64_t inclusive = sum;
+#pragma unroll
+  for (std::uint32_t distance = 1; distance < 32; distance *= 2) {
+    const std::uint64_t other = __shfl_up_sync(kAllLanes, inclusive, distance);
+    if (lane >= distance) inclusive += other;
+  }
+  if (lane == 31) warp_sum[warp] = inclusive;
+  __syncthreads();
+  std::uint64_t before = inclusive - sum, total = 0;
+#pragma unroll
+  for (std::uint32_t i = 0; i < kWarps; ++i) {
+    if (i < warp) before += warp_sum[i];
+    total += warp_sum[i];
+  }
+  if (chunk == 1) {
+    if (begin < end) shared.tile_begin[begin] = before;
+  } else {
+    for (std::uint32_t t = begin; t < end; ++t) shared.tile_begin[t] += before;
+  }
+  if (threadIdx.x == 0) shared.tile_begin[tiles] = total;
+  __syncthreads();
+  return {top, total};
+}
+
+// About 1 / x, without the care for what cannot be here that a division takes.
+__device__ __forceinline__ double inverse(std::uint64_t x) {
+  const auto exact = static_cast<double>(x);
+  double y;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(y) : "d"(exact));
+#pragma unroll
+  for (int step = 0; step < 2; ++step) y = fma(y, fma(-exact, y, 1.0), y);
+  return y;
 }
 
 // a / b, with 1 / b at hand: a guess in double, which is off by one at most where the quotient is
@@ -123,7 +170,11 @@ __device__ __forceinline__ std::uint64_t quotient(std::uint64_t a, std::uint64_t
   return q;
 }
 
-// Points of the methods that are one ruler for all tiles.
+// A kernel is made for each kind: most of one would be dead weight in the instruction cache.
+enum class DrawKind : std::uint8_t { kSystematic, kFlash, kOther };  // sys, prop; flash; iid, strat
+
+// Where points lie; flash only uses site and budget.
+template <DrawKind kKind>
 struct Points {
   Method method;
   DrawSite site;
@@ -131,17 +182,17 @@ struct Points {
   std::uint64_t offset;  // systematic
   std::uint32_t budget;
   const std::uint64_t* sorted;  // iid
-  double inverse_total, inverse_budget;
+  double inverse_budget;
 
   __device__ std::uint64_t point(std::uint32_t s) const {
-    if (method == Method::kIid) return sorted[s];
-    if (method == Method::kStratified) return StratifiedPoints{site, total}.point(s);
+    if (kKind == DrawKind::kOther && method == Method::kIid) return sorted[s];
+    if (kKind == DrawKind::kOther) return StratifiedPoints{site, total}.point(s);
     return SystematicPoints{total, offset}.point(s);
   }
   // How many points lie below budget * boundary.
   __device__ std::uint32_t below(std::uint64_t boundary) const {
     const std::uint64_t end = budget * boundary;
-    if (method == Method::kIid) {
+    if (kKind == DrawKind::kOther && method == Method::kIid) {
       std::uint32_t low = 0, high = budget;
       while (low < high) {
         const std::uint32_t middle = (low + high) / 2;
@@ -153,12 +204,12 @@ struct Points {
       }
       return low;
     }
-    if (method == Method::kStratified) {
-      const auto stratum = static_cast<std::uint32_t>(quotient(end, total, inverse_total));
+    if (kKind == DrawKind::kOther) {
+      const auto stratum = static_cast<std::uint32_t>(quotient(end, total, inverse(total)));
       return stratum + (stratum < budget && point(stratum) < end ? 1U : 0U);
     }
     return end > offset ? static_cast<std::uint32_t>(
-                              quotient(end - offset + total - 1, total, inverse_total))
+                              quotient(end - offset + total - 1, total, inverse(total)))
                         : 0;
   }
 };
@@ -210,11 +261,21 @@ __device__ inline bool flash_first(SelectShared& shared, std::uint32_t tiles, st
   return true;
 }
 
-__device__ inline bool find_first_points(SelectShared& shared, const Points& points,
-                                         std::uint32_t tiles) {
-  if (points.method == Method::kFlash)
+// What a block prepares of its head before it looks for rows: iid sorts its points, flash gives
+// every tile its share. Returns false when flash has fewer samples than live tiles.
+template <DrawKind kKind>
+__device__ inline bool prepare_points(const Workspace& w, SelectShared& shared,
+                                      const Points<kKind>& points, std::size_t first_slot,
+                                      std::uint32_t tiles) {
+  if constexpr (kKind == DrawKind::kFlash) {
+    for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads) {
+      const std::uint64_t mass = w.mass[first_slot + t];
+      shared.sorted[t] = mass;
+      shared.sorted[tiles + t] = systematic_points(points.site, mass, t).offset;
+    }
     return flash_first(shared, tiles, points.budget, points.site);
-  if (points.method == Method::kIid) {
+  }
+  if (kKind == DrawKind::kOther && points.method == Method::kIid) {
     const IidPoints iid{points.site, points.total, points.budget};
     std::uint32_t size = 1;
     while (size < points.budget) size *= 2;
@@ -223,191 +284,212 @@ __device__ inline bool find_first_points(SelectShared& shared, const Points& poi
     __syncthreads();
     sort_points(shared.sorted, size);
   }
-  for (std::uint32_t t = threadIdx.x; t <= tiles; t += kThreads)
-    shared.first[t] = points.below(shared.tile_begin[t]);
-  __syncthreads();
   return true;
 }
 
-// A tile's stored scores, loaded ahead of use.
-struct TileCodes {
-  std::uint32_t tile;
-  std::int32_t exponent;
-  uint4 packed;  // of this lane: 8 codes
+// The points that a block works on.
+struct PointRange {
+  std::uint32_t begin, end;
 };
-__device__ __forceinline__ TileCodes load_tile(const Workspace& w, std::size_t first_slot,
-                                               std::uint32_t tile) {
-  const std::size_t slot = first_slot + tile;
-  return {tile, w.exponent[slot],
-          reinterpret_cast<const uint4*>(w.code + slot * kTileRows)[threadIdx.x % 32]};
+// Where the row of the block's first point begins and that of its last point ends: a tile, a sum of
+// its first rows' weights, and how many points lie before it.
+struct RunEdges {
+  std::uint32_t tile[2];
+  std::uint64_t boundary[2];
+  std::uint32_t points[2];
+};
+
+// Eight neighbouring lanes look for the row of one point: a lane loads the weight of 32 rows of
+// the point's tile, then four codes of the part that holds it.
+constexpr std::uint32_t kTeam = 8, kTeams = kThreads / kTeam;
+static_assert(kTeam == kTileParts && kTeam * 4 == kPartRows);
+
+// The last lane of the team with `holds`; lane 0 of a team always holds.
+__device__ __forceinline__ std::uint32_t last_lane(bool holds) {
+  const std::uint32_t lanes = __ballot_sync(kAllLanes, holds);
+  const std::uint32_t team = threadIdx.x % 32 / kTeam;
+  return 31 - static_cast<std::uint32_t>(
+                  __clz(static_cast<int>(lanes >> (kTeam * team) & ((1U << kTeam) - 1))));
+}
+template <class T>
+__device__ __forceinline__ T of_lane(T value, std::uint32_t lane) {
+  return __shfl_sync(kAllLanes, value, static_cast<int>(lane), kTeam);
+}
+// The sum of the lanes before this one, modulo 2^32.
+__device__ __forceinline__ std::uint32_t team_before(std::uint32_t value) {
+  const std::uint32_t lane = threadIdx.x % kTeam;
+  std::uint32_t inclusive = value;
+#pragma unroll
+  for (std::uint32_t distance = 1; distance < kTeam; distance *= 2) {
+    const std::uint32_t other = __shfl_up_sync(kAllLanes, inclusive, distance, kTeam);
+    if (lane >= distance) inclusive += other;
+  }
+  return inclusive - value;
 }
 
-// Where row i's sum lies in a warp's prefix[256]: lanes write rows 8 apart without bank conflicts.
-__device__ __forceinline__ std::uint32_t prefix_slot(std::uint32_t i) { return i % 8 * 32 + i / 8; }
+// A point's tile, and the limit: the sum of weights before its row is at most this. A row owns the
+// points from scale * its boundary on, so the owner is the last row whose boundary is not above the
+// point (a row without weight has the boundary of the next one, or the tile's end). (C << 6) >> k
+// <= r is C <= (((r + 1) << k) - 1) >> 6: one division a point, then a search among 32-bit sums.
+struct PointPlace {
+  std::uint32_t tile, limit;
+};
+template <DrawKind kKind>
+__device__ __forceinline__ PointPlace place_point(const SelectShared& shared,
+                                                  const Points<kKind>& points, std::uint32_t s,
+                                                  std::uint32_t tiles, std::int32_t max_exponent) {
+  constexpr bool flash = kKind == DrawKind::kFlash;
+  const std::uint64_t at = flash ? s : points.point(s);
+  std::uint32_t tile = 0, end = tiles;  // the last tile that begins at or before the point
+  while (end - tile > 1) {
+    const std::uint32_t middle = (tile + end) / 2;
+    const std::uint64_t begin =
+        flash ? shared.first[middle] : points.budget * shared.tile_begin[middle];
+    if (begin <= at) {
+      tile = middle;
+    } else {
+      end = middle;
+    }
+  }
+  if constexpr (flash) {
+    const std::uint32_t first = shared.first[tile], scale = shared.first[tile + 1] - first;
+    const SystematicPoints own{shared.sorted[tile], shared.sorted[tiles + tile]};
+    return {tile,
+            static_cast<std::uint32_t>(quotient(own.point(s - first), scale, inverse(scale)))};
+  }
+  const std::uint32_t shift =
+      tile_shift(static_cast<std::int32_t>(shared.first[tile]), max_exponent);
+  const std::uint64_t residual = at - points.budget * shared.tile_begin[tile];
+  const std::uint64_t unit = quotient(residual, points.budget, points.inverse_budget);
+  return {tile, static_cast<std::uint32_t>((((unit + 1) << shift) - 1) >> kMassGuardBits)};
+}
 
-// The weights of a tile: eight rows a lane, and the sums before them and of all.
-struct TileWeights {
-  std::uint32_t weight[8];
-  std::uint32_t before;
-  std::uint64_t total;
+// How many points lie below `boundary`, a sum of weights of the tile's first rows.
+template <DrawKind kKind>
+__device__ inline std::uint32_t points_below(const SelectShared& shared,
+                                             const Points<kKind>& points, std::uint32_t tile,
+                                             std::uint32_t tiles, std::uint64_t boundary,
+                                             std::int32_t max_exponent) {
+  if constexpr (kKind != DrawKind::kFlash) {
+    const std::uint32_t shift =
+        tile_shift(static_cast<std::int32_t>(shared.first[tile]), max_exponent);
+    return points.below(shared.tile_begin[tile] + scaled_mass(boundary, shift));
+  }
+  const std::uint32_t begin = shared.first[tile], scale = shared.first[tile + 1] - begin;
+  const std::uint64_t mass = shared.sorted[tile], offset = shared.sorted[tiles + tile];
+  const std::uint64_t bound = scale * boundary;
+  if (bound <= offset) return begin;
+  return begin +
+         static_cast<std::uint32_t>(quotient(bound - offset + mass - 1, mass, inverse(mass)));
+}
 
-  __device__ __forceinline__ TileWeights(const uint4& packed, const std::uint32_t* lut) {
-    const std::uint32_t lane = threadIdx.x % 32;
-    std::uint32_t sum = 0;  // at most 8 * 2^24
+// A team's search for the row of one point: first the 32 rows that hold it, then the row.
+struct RowSearch {
+  PointPlace place;
+  std::uint32_t part;    // weight of this lane's 32 rows of the tile
+  std::uint32_t before;  // weights before the 32 rows that hold the owner
+  std::uint32_t first_row;
+  uint2 codes;
+
+  __device__ __forceinline__ void load_parts(const Workspace& w, std::size_t first_slot) {
+    part = w.part[(first_slot + place.tile) * kTileParts + threadIdx.x % kTeam];
+  }
+  __device__ __forceinline__ void load_codes(const Workspace& w, std::size_t first_slot) {
+    const std::uint32_t sum = team_before(part);
+    const std::uint32_t lane = last_lane(sum <= place.limit);
+    before = of_lane(sum, lane);
+    first_row = place.tile * kTileRows + lane * kPartRows;
+    codes = *reinterpret_cast<const uint2*>(w.code + first_slot * kTileRows + first_row +
+                                            4 * (threadIdx.x % kTeam));
+  }
+  // In the lane that holds the owner: its row, and where it begins and ends among the tile's
+  // weights.
+  struct Found {
+    bool here;
+    std::uint32_t row, begin;
+    std::uint64_t end;
+  };
+  __device__ __forceinline__ Found find(const std::uint32_t* lut) const {
+    std::uint32_t weight[4], sum = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const std::uint32_t pair = word(packed, i);
-      weight[2 * i] = weight_of_code(static_cast<std::uint16_t>(pair), lut);
-      weight[2 * i + 1] = weight_of_code(static_cast<std::uint16_t>(pair >> 16), lut);
-      sum += weight[2 * i] + weight[2 * i + 1];
-    }
-    // 256 * 2^24 does not fit 32 bits, but every exclusive sum does.
-    std::uint32_t inclusive = sum;
-#pragma unroll
-    for (std::uint32_t distance = 1; distance < 32; distance *= 2) {
-      const std::uint32_t other = __shfl_up_sync(kAllLanes, inclusive, distance);
-      if (lane >= distance) inclusive += other;
-    }
-    before = inclusive - sum;
-    total = __shfl_sync(kAllLanes, std::uint64_t{before} + sum, 31);
-  }
-  // Exclusive sums to prefix[256].
-  __device__ __forceinline__ void store(std::uint32_t* prefix) const {
-    std::uint32_t sum = before;
-    __syncwarp();
-#pragma unroll
-    for (std::uint32_t i = 0; i < 8; ++i) {
-      prefix[prefix_slot(8 * (threadIdx.x % 32) + i)] = sum;
+      const std::uint32_t pair = i < 2 ? codes.x : codes.y;
+      weight[i] = weight_of_code(static_cast<std::uint16_t>(pair >> (i % 2 * 16)), lut);
       sum += weight[i];
     }
-    __syncwarp();
-  }
-  // The last row with no more than limit before it. All lanes call it with the same limit.
-  __device__ __forceinline__ std::uint32_t row(std::uint32_t limit) const {
-    const int lane = __popc(__ballot_sync(kAllLanes, before <= limit)) - 1;
-    std::uint32_t sum = before, row = 0;
+    std::uint32_t at = before + team_before(sum);
+    const bool here = last_lane(at <= place.limit) == threadIdx.x % kTeam;
+    std::uint32_t row = 0, own = weight[0], end = at;
 #pragma unroll
-    for (int i = 0; i < 7; ++i) {
-      sum += weight[i];
-      row += sum <= limit ? 1 : 0;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      end += weight[i];
+      if (end <= place.limit) {
+        row = i + 1;
+        at = end;
+        own = weight[i + 1];
+      }
     }
-    return 8 * static_cast<std::uint32_t>(lane) + __shfl_sync(kAllLanes, row, lane);
+    return {here, first_row + 4 * (threadIdx.x % kTeam) + row, at, std::uint64_t{at} + own};
   }
 };
 
-// The points that a block works on. A run of points on one row belongs to the block that has its
-// first point, so a block also looks at the point before its own, and at its last run's end.
-struct PointRange {
-  std::uint32_t begin, end;  // own points
-  __device__ std::uint32_t first_seen() const { return begin > 0 ? begin - 1 : 0; }
-};
-
-// Rows of a tile's points in the range; a warp calls it, and takes the points `start` + lane,
-// + `step`, ... of them. A row owns the points from scale * its boundary on, so the owner is the
-// last row whose boundary is not above the point (a row without weight has the boundary of the next
-// one, or the tile's end). (C << 6) >> k <= r is C <= (((r + 1) << k) - 1) >> 6: one division a
-// point, then a search among 32-bit sums; of very few points, by all lanes together in registers.
-__device__ inline void select_tile(SelectShared& shared, const Points& points,
-                                   const PointRange& range, const TileCodes& codes,
-                                   std::int32_t max_exponent, std::uint32_t start,
-                                   std::uint32_t step, std::uint32_t* last_end) {
-  constexpr std::uint32_t kVeryFew = 6;
-  const std::uint32_t tile = codes.tile, lane = threadIdx.x % 32;
-  const TileWeights weights(codes.packed, shared.lut);
-  const std::uint32_t begin = shared.first[tile], end = shared.first[tile + 1];
-  const bool flash = points.method == Method::kFlash;
-  const std::uint32_t shift = tile_shift(codes.exponent, max_exponent);
-  const std::uint64_t scale = flash ? end - begin : points.budget;
-  const double inverse_scale = flash ? 1.0 / static_cast<double>(scale) : points.inverse_budget;
-  const std::uint64_t tile_begin = shared.tile_begin[tile];
-  const SystematicPoints own =
-      flash ? systematic_points(points.site, weights.total, tile) : SystematicPoints{};
-  const std::uint32_t stop = min(end, range.end);
-  // The sum of weights before the owner of point s is at most this.
-  const auto limit_of = [&](std::uint32_t s) {
-    // residual / scale: below 2^32 for flash (M), below 2^38 else (T), and then shifted back.
-    const std::uint64_t residual =
-        flash ? own.point(s - begin) : points.point(s) - scale * tile_begin;
-    const std::uint64_t unit = quotient(residual, scale, inverse_scale);
-    return static_cast<std::uint32_t>(flash ? unit : (((unit + 1) << shift) - 1) >> kMassGuardBits);
-  };
-  const std::uint32_t seen = max(begin, range.first_seen());
-  if (stop - seen <= kVeryFew && start == 0 && stop != range.end) {
-    const std::uint32_t limits = seen + lane < stop ? limit_of(seen + lane) : 0;
+template <int kAtOnce>
+__device__ inline void find_rows(const Workspace& w, SelectShared& shared, const PointRange& range,
+                                 std::size_t first_slot, RunEdges& edges) {
 #pragma unroll 1
-    for (std::uint32_t s = seen; s < stop; ++s) {
-      const std::uint32_t row =
-          weights.row(__shfl_sync(kAllLanes, limits, static_cast<int>(s - seen)));
-      if (lane == 0) shared.row[s] = tile * kTileRows + row;
-    }
-    return;
-  }
-  std::uint32_t* prefix = shared.prefix + threadIdx.x / 32 * kTileRows;
-  weights.store(prefix);
-  for (std::uint32_t s = seen + start + lane; s < stop; s += step) {
-    const std::uint32_t limit = limit_of(s);
-    std::uint32_t row = 0;
+  for (std::uint32_t base = range.begin; base < range.end; base += kAtOnce * kTeams) {
+    RowSearch search[kAtOnce];
 #pragma unroll
-    for (std::uint32_t bit = kTileRows / 2; bit > 0; bit /= 2) {
-      if (prefix[prefix_slot(row + bit)] <= limit) row += bit;
+    for (int i = 0; i < kAtOnce; ++i) {
+      // Teams past the end go along with the last point and store nothing.
+      const std::uint32_t s = min(base + i * kTeams + threadIdx.x / kTeam, range.end - 1);
+      search[i].place = {shared.row[s], shared.start[s]};
+      search[i].load_parts(w, first_slot);
     }
-    shared.row[s] = tile * kTileRows + row;
-    if (s + 1 == range.end) {
-      const std::uint64_t boundary =
-          row + 1 < kTileRows ? prefix[prefix_slot(row + 1)] : weights.total;
-      if (!flash) {
-        *last_end = points.below(tile_begin + scaled_mass(boundary, shift));
-      } else {
-        const std::uint64_t bound = scale * boundary, mass = weights.total;
-        *last_end =
-            begin + (bound > own.offset
-                         ? static_cast<std::uint32_t>(quotient(bound - own.offset + mass - 1, mass,
-                                                               1.0 / static_cast<double>(mass)))
-                         : 0);
+    __syncthreads();  // every team has its places before rows take theirs
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) search[i].load_codes(w, first_slot);
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const std::uint32_t s = base + i * kTeams + threadIdx.x / kTeam;
+      const RowSearch::Found found = search[i].find(shared.lut);
+      if (!found.here || s >= range.end) continue;
+      shared.row[s] = found.row;
+      if (s == range.begin) {
+        edges.tile[0] = search[i].place.tile;
+        edges.boundary[0] = found.begin;
+      }
+      if (s + 1 == range.end) {
+        edges.tile[1] = search[i].place.tile;
+        edges.boundary[1] = found.end;
       }
     }
   }
 }
 
-// Fills shared.row of this block's points, and *last_end with the end of their last run. A warp
-// takes tiles with few points, one loading while one is worked on; tiles with many are shared by
-// all warps.
+// Fills shared.row of this block's points, and the edges: for thread 0 at once, for the others
+// after the next barrier.
+template <DrawKind kKind>
 __device__ inline void select_points(const LaunchArguments& a, SelectShared& shared,
-                                     const Points& points, const PointRange& range,
+                                     const Points<kKind>& points, const PointRange& range,
                                      std::size_t first_slot, std::uint32_t tiles,
-                                     std::int32_t max_exponent, std::uint32_t* last_end) {
-  constexpr std::uint32_t kMany = 64;
-  const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const auto points_of = [&](std::uint32_t tile) {
-    const std::uint32_t low = max(shared.first[tile], range.first_seen());
-    const std::uint32_t high = min(shared.first[tile + 1], range.end);
-    return high > low ? high - low : 0;
-  };
-  TileCodes waiting{};
-  bool any = false;
-  for (std::uint32_t base = 0; base < tiles; base += kThreads) {
-    const std::uint32_t tile = base + lane * kWarps + warp;
-    const std::uint32_t n = tile < tiles ? points_of(tile) : 0;
-    for (std::uint32_t todo = __ballot_sync(kAllLanes, n > 0 && n <= kMany); todo != 0;
-         todo &= todo - 1) {
-      const auto source = static_cast<std::uint32_t>(__ffs(static_cast<int>(todo)) - 1);
-      const TileCodes next = load_tile(a.workspace, first_slot, base + source * kWarps + warp);
-      if (any) select_tile(shared, points, range, waiting, max_exponent, 0, 32, last_end);
-      waiting = next;
-      any = true;
-    }
-  }
-  if (any) select_tile(shared, points, range, waiting, max_exponent, 0, 32, last_end);
-  for (std::uint32_t base = 0; base < tiles; base += 32) {
-    const bool many = base + lane < tiles && points_of(base + lane) > kMany;
-    for (std::uint32_t todo = __ballot_sync(kAllLanes, many); todo != 0; todo &= todo - 1) {
-      const auto source = static_cast<std::uint32_t>(__ffs(static_cast<int>(todo)) - 1);
-      if (points_of(base + source) <= 32 * warp) continue;  // nothing for this warp
-      select_tile(shared, points, range, load_tile(a.workspace, first_slot, base + source),
-                  max_exponent, 32 * warp, kThreads, last_end);
-    }
+                                     std::int32_t max_exponent, RunEdges& edges) {
+  for (std::uint32_t s = range.begin + threadIdx.x; s < range.end; s += kThreads) {
+    const PointPlace place = place_point(shared, points, s, tiles, max_exponent);
+    shared.row[s] = place.tile;
+    shared.start[s] = place.limit;
   }
   __syncthreads();
+  if (range.end - range.begin <= kTeams) {
+    find_rows<1>(a.workspace, shared, range, first_slot, edges);
+  } else {
+    find_rows<4>(a.workspace, shared, range, first_slot, edges);
+  }
+  __syncthreads();
+  // Thread 0 reads them after its own, or after the next barrier.
+  if (threadIdx.x < 2 && range.begin < range.end)
+    edges.points[threadIdx.x] = points_below(shared, points, edges.tile[threadIdx.x], tiles,
+                                             edges.boundary[threadIdx.x], max_exponent);
 }
 
 }  // namespace stoat::gpu

@@ -275,21 +275,22 @@ __global__ __launch_bounds__(kThreads,
   shared.place(reinterpret_cast<std::uint64_t*>(dynamic_shared), p.budget, a.tiles_capacity);
   wait_for_previous_kernel();
   let_next_kernel_start();
-  const std::size_t head = blockIdx.y;
-  const std::uint32_t sequence = blockIdx.y / p.q_heads, query_head = blockIdx.y % p.q_heads;
+  const GatherShare share(a);
+  const std::size_t head = share.head;
+  const std::uint32_t sequence = share.head / p.q_heads, query_head = share.head % p.q_heads;
   const std::uint32_t context = context_of(p, sequence);
-  if (context == 0) return refuse_head<Element>(p, head, kBadContext);
+  if (context == 0) return refuse_head<Element>(p, share, kBadContext);
   const Distances distances = measure(a, shared, head * a.tiles_capacity, context);
-  record_scores(a, head, distances.tiles);
-  if (distances.max_exponent == kDamagedTile) return refuse_head<Element>(p, head, kDamagedScore);
-  if (distances.max_exponent == kMaskedTile) return refuse_head<Element>(p, head, kNoFiniteScore);
-  const std::uint32_t k = min(p.budget, context), splits = a.splits.gather;
+  record_scores(a, share, distances.tiles);
+  if (distances.max_exponent == kDamagedTile) return refuse_head<Element>(p, share, kDamagedScore);
+  if (distances.max_exponent == kMaskedTile) return refuse_head<Element>(p, share, kNoFiniteScore);
+  const std::uint32_t k = min(p.budget, context), splits = share.splits;
   const Cut cut = find_cut(distances, shared.histogram, k);
   const std::uint64_t nearest = count_tiles(distances, shared, cut);
   write_selection(distances, shared, cut, nearest, k);
   write_trace(p, shared, k, head);
   const float total = sum_weights(shared, k);
-  const std::uint32_t begin = k * blockIdx.x / splits, end = k * (blockIdx.x + 1) / splits;
+  const std::uint32_t begin = k * share.split / splits, end = k * (share.split + 1) / splits;
   const RowAddress<Element> values(a, p.v, sequence, query_head / (p.q_heads / p.kv_heads));
   gather<Element, kHeadDim>(
       values, end - begin,
@@ -297,12 +298,12 @@ __global__ __launch_bounds__(kThreads,
         return WeightedRow{shared.row[begin + i], shared.weight[begin + i]};
       },
       sums);
-  if (p.lse && blockIdx.x == 0 && threadIdx.x == 0) {
+  if (p.lse && share.split == 0 && threadIdx.x == 0) {
     const double best =
         static_cast<double>(distances.max_exponent) - static_cast<double>(nearest) / kWeightLutSize;
     p.lse[head] = (static_cast<float>(best) + log2f(total)) / kLog2E;
   }
-  store_head<Element, kHeadDim>(a, head, sums, 1.0F / total);
+  store_head<Element, kHeadDim>(a, share, sums, 1.0F / total);
 }
 
 template <class Element, int kHeadDim>

@@ -1,6 +1,10 @@
-// The Bernoulli draws of a group of query heads, by the block that scores with them, and the list
-// of features that some head touches. models/sampling/ternary.h is the specification: masks and
-// signs are equal to its, bit for bit. Device only.
+// The Bernoulli draws of a group of query heads, by the warp that scores with them, and the list of
+// features that some head touches. models/sampling/ternary.h is the specification: masks, signs and
+// counts are equal to its, bit for bit. Device only.
+//
+// draw_exactly() follows the specification's words and does everything. CoupledDraw is what a warp
+// waits for before it can ask for the first key, so it does little before it has the list's
+// offsets: draws that heads share, compared in fp32; when one is too close it says so.
 #pragma once
 
 #include <cstdint>
@@ -14,140 +18,252 @@ constexpr std::uint32_t kBatch = 4;  // features of one step of the queue that r
 constexpr std::uint32_t kMaxHeadDim = 128;
 constexpr std::uint32_t kListSize = kMaxHeadDim + kBatch;
 
+// What a warp adds up: the features of its group that some head touches, in increasing order, in
+// whole steps: the last one is filled up with the last feature again, of weight 0.
 template <int kHeads>
-struct TernaryShared {
-  alignas(16) std::uint32_t lut[kWeightLutSize];
-  alignas(16) float weight[kListSize][kHeads];  // of the listed features
+struct FeatureList {
+  alignas(16) float weight[kListSize][kHeads];
   alignas(16) std::uint32_t offset[kListSize];  // bytes from a row's feature 0
-  float drawn[kMaxGroup][kMaxHeadDim];          // weight of every feature
-  std::uint8_t touched[kMaxGroup][kMaxHeadDim];
-  float scale[kMaxGroup];  // NaN: the query is damaged
-  std::uint32_t part[kMaxHeadDim / 32];
+  float scale[kHeads];                          // NaN: the query is damaged
 };
 
-// Four query features of a lane: one Philox block draws for them.
-struct Features {
-  float q[4], own[4];
+// The query heads that share a KV head, at one step of one sequence.
+struct HeadGroup {
+  DrawSite site;
+  std::size_t first_head;  // of all heads of the batch
+  std::uint32_t heads;
 };
 
-template <class Element>
-__device__ __forceinline__ void load_features(const DecodeParams& p, std::size_t head,
-                                              float (&q)[4]) {
-  const uint2 bits = *reinterpret_cast<const uint2*>(static_cast<const Element*>(p.q) +
-                                                     head * p.head_dim + 4 * (threadIdx.x % 32));
-  const float2 low = unpack<Element>(bits.x), high = unpack<Element>(bits.y);
-  q[0] = low.x;
-  q[1] = low.y;
-  q[2] = high.x;
-  q[3] = high.y;
-}
-
-// A head's features and the magnitudes that decide its draws. Sums as draw_ternary.
-template <class Element>
-__device__ Features features_of(const DecodeParams& p, std::size_t first_head, std::uint32_t group,
-                                std::uint32_t head) {
-  Features f{};
-  if (4 * (threadIdx.x % 32) >= p.head_dim) return f;
-  load_features<Element>(p, first_head + head, f.q);
-  for (int i = 0; i < 4; ++i) f.own[i] = fabsf(f.q[i]);
-  if (p.ternary.coupling != TernaryCoupling::kGroupMean) return f;
-  double sum[4] = {};
-  for (std::uint32_t h = 0; h < group; ++h) {
-    float q[4];
-    load_features<Element>(p, first_head + h, q);
-    for (int i = 0; i < 4; ++i) sum[i] += static_cast<double>(fabsf(q[i]));
-  }
-  for (int i = 0; i < 4; ++i) f.own[i] = static_cast<float>(sum[i] / group);
-  return f;
-}
-
-// Four bits a lane to bytes of two lanes, feature 0 in bit 0.
-__device__ __forceinline__ void store_bits(std::uint8_t* bytes, std::uint32_t bits,
-                                           std::uint32_t head_dim) {
-  const std::uint32_t lane = threadIdx.x % 32;
-  const std::uint32_t both = bits | __shfl_down_sync(kAllLanes, bits, 1) << 4;
-  if (lane % 2 == 0 && 4 * lane < head_dim) bytes[lane / 2] = static_cast<std::uint8_t>(both);
-}
-
-// The draws of one head, by one warp.
-template <int kHeads>
-__device__ void draw_head(const DecodeParams& p, TernaryShared<kHeads>& shared, const Features& f,
-                          DrawSite site, std::size_t first_head, std::uint32_t head) {
-  const std::uint32_t lane = threadIdx.x % 32;
-  const TernaryScore& ternary = p.ternary;
-  const bool inside = 4 * lane < p.head_dim;
-  float largest = 0;
-  bool damaged = false;
-  for (int i = 0; i < 4; ++i) {
-    damaged |= !isfinite(f.q[i]) || !isfinite(f.own[i]);
-    largest = fmaxf(largest, f.own[i]);
-  }
-  damaged = __any_sync(kAllLanes, damaged);
-  const float c = ternary_normaliser(warp_max(largest), ternary.normaliser);
-  if (lane == 0)
-    shared.scale[head] =
-        damaged ? nanf("") : ternary_scale(c, ternary.draws, ternary.coupling, p.sm_scale);
-  if (ternary.coupling == TernaryCoupling::kIndependent)
+// A lane has four features. Their uniforms of draw b: one Philox block.
+__device__ __forceinline__ PhiloxBlock feature_words(const DecodeParams& p, DrawSite site,
+                                                     std::uint32_t head, std::uint32_t b) {
+  if (p.ternary.coupling == TernaryCoupling::kIndependent)
     site.query_head = static_cast<std::uint16_t>(site.query_head + head);
-  std::uint64_t threshold[4] = {};
-  std::uint32_t count[4] = {}, negative = 0;
-  for (int i = 0; i < 4; ++i) {
-    if (!damaged && inside) threshold[i] = ternary_threshold(f.own[i], c);
-    negative |= signbit(f.q[i]) ? 1U << i : 0U;
-  }
-  const bool record = ternary.sink.mask != nullptr && blockIdx.x == 0;
-  const std::size_t bytes = p.head_dim / 8, sink_head = first_head + head;
-  for (std::uint32_t b = 0; b < ternary.draws; ++b) {
-    const PhiloxBlock block =
-        draw_block(site, Purpose::kTernaryFeature, b * (p.head_dim / 4) + lane);
-    std::uint32_t hit = 0;
-    for (int i = 0; i < 4; ++i) hit |= block.word[i] < threshold[i] ? 1U << i : 0U;
-    for (int i = 0; i < 4; ++i) count[i] += hit >> i & 1;
-    if (record)
-      store_bits(ternary.sink.mask + (sink_head * ternary.draws + b) * bytes, hit, p.head_dim);
-  }
-  if (record) store_bits(ternary.sink.sign + sink_head * bytes, negative, p.head_dim);
-  for (std::uint32_t i = 0; i < 4; ++i) {
-    shared.touched[head][4 * lane + i] = count[i] > 0 ? 1 : 0;
-    shared.drawn[head][4 * lane + i] =
-        count[i] > 0
-            ? ternary_weight(f.q[i], f.own[i], c, count[i], ternary.draws, ternary.coupling)
-            : 0.0F;
-  }
+  return draw_block(site, Purpose::kTernaryFeature, b * (p.head_dim / 4) + threadIdx.x % 32);
 }
 
-// Lists the features that some head touched, in increasing order; returns the steps of the queue.
-// The last step is filled up with the last feature again, of weight 0.
-template <int kHeads>
-__device__ std::uint32_t list_features(TernaryShared<kHeads>& shared, std::uint32_t group,
-                                       std::uint32_t feature_stride) {
-  const std::uint32_t d = threadIdx.x, lane = d % 32;
-  bool any = false;
-  if (d < kMaxHeadDim) {
-    for (std::uint32_t h = 0; h < group; ++h) any |= shared.touched[h][d] != 0;
-  }
-  const std::uint32_t votes = __ballot_sync(kAllLanes, any);
-  if (lane == 0 && d < kMaxHeadDim) shared.part[d / 32] = __popc(votes);
-  __syncthreads();
-  std::uint32_t before = 0, total = 0;
-  for (std::uint32_t w = 0; w < kMaxHeadDim / 32; ++w) {
-    if (w == d / 32) before = total;
-    total += shared.part[w];
-  }
-  const std::uint32_t i = before + __popc(votes & ((1U << lane) - 1));
-  const std::uint32_t fill = (kBatch - total % kBatch) % kBatch;
-  if (any) {
-    for (std::uint32_t h = 0; h < kHeads; ++h)
-      shared.weight[i][h] = h < group ? shared.drawn[h][d] : 0.0F;
-    shared.offset[i] = 2 * d * feature_stride;
-  }
-  const bool again = any && i == total - 1;
-  for (std::uint32_t n = 0; again && n < fill; ++n) {
-    for (std::uint32_t h = 0; h < kHeads; ++h) shared.weight[total + n][h] = 0;
-    shared.offset[total + n] = 2 * d * feature_stride;
-  }
-  __syncthreads();
-  return (total + kBatch - 1) / kBatch;
+// This lane's features of every head as they lie in memory. source: those of head 0; null: none.
+template <class Element, int kHeads>
+__device__ __forceinline__ void load_bits(const DecodeParams& p, std::uint32_t heads,
+                                          const Element* source, uint2 (&bits)[kHeads]) {
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h)
+    bits[h] = source != nullptr && h < static_cast<int>(heads)
+                  ? *reinterpret_cast<const uint2*>(source + h * p.head_dim)
+                  : make_uint2(0, 0);
 }
+
+// A head's normaliser; NaN: its query is damaged. Magnitudes and their bits have the same order,
+// infinity and NaN above all.
+__device__ __forceinline__ float normaliser_of(const DecodeParams& p, float largest_of_lane) {
+  const std::uint32_t largest = __reduce_max_sync(kAllLanes, __float_as_uint(largest_of_lane));
+  return largest >= __float_as_uint(kInfinity)
+             ? nanf("")
+             : ternary_normaliser(__uint_as_float(largest), p.ternary.normaliser);
+}
+
+// Where this lane's first touched feature comes in the list, and how long it is. `touched` has a
+// byte a feature.
+struct Places {
+  std::uint32_t mine = 0, total = 0;
+
+  __device__ __forceinline__ explicit Places(std::uint32_t touched) {
+    const std::uint32_t before = (1U << threadIdx.x % 32) - 1;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::uint32_t lanes = __ballot_sync(kAllLanes, (touched >> 8 * i & 255) != 0);
+      mine += static_cast<std::uint32_t>(__popc(lanes & before));
+      total += static_cast<std::uint32_t>(__popc(lanes));
+    }
+  }
+  __device__ __forceinline__ std::uint32_t steps() const { return (total + kBatch - 1) / kBatch; }
+};
+
+// Offsets of what was touched, and the filling of the last step.
+template <int kHeads>
+__device__ __forceinline__ void list_offsets(const Places& places, std::uint32_t touched,
+                                             std::uint32_t feature_stride,
+                                             FeatureList<kHeads>& list) {
+  const std::uint32_t lane = threadIdx.x % 32;
+  std::uint32_t place = places.mine;
+#pragma unroll
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    if ((touched >> 8 * i & 255) != 0) list.offset[place++] = 2 * (4 * lane + i) * feature_stride;
+  }
+  __syncwarp();
+  const std::uint32_t extra = places.total + lane;
+  if (extra < places.steps() * kBatch) {
+    list.offset[extra] = list.offset[places.total - 1];
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) list.weight[extra][h] = 0;
+  }
+  __syncwarp();
+}
+
+// The rest of the list: counts (a byte a feature) become weights by `weight(h, i, count)`.
+template <int kHeads, class Weight>
+__device__ __forceinline__ void list_weights(const DecodeParams& p, const Places& places,
+                                             const std::uint32_t (&count)[kHeads],
+                                             const float (&c)[kHeads], const Weight& weight,
+                                             FeatureList<kHeads>& list) {
+  const std::uint32_t lane = threadIdx.x % 32;
+  std::uint32_t touched = 0, place = places.mine;
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) touched |= count[h];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if ((touched >> 8 * i & 255) == 0) continue;
+#pragma unroll
+    for (int h = 0; h < kHeads; h += 4)
+      reinterpret_cast<float4*>(list.weight[place])[h / 4] = make_float4(
+          weight(h, i, count[h] >> 8 * i & 255), weight(h + 1, i, count[h + 1] >> 8 * i & 255),
+          weight(h + 2, i, count[h + 2] >> 8 * i & 255),
+          weight(h + 3, i, count[h + 3] >> 8 * i & 255));
+    ++place;
+  }
+  float own = 0;
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) own = lane == static_cast<std::uint32_t>(h) ? c[h] : own;
+  if (lane < kHeads)
+    list.scale[lane] =
+        isnan(own) ? own : ternary_scale(own, p.ternary.draws, p.ternary.coupling, p.sm_scale);
+  __syncwarp();
+}
+
+// Draws in every coupling, as the specification says it; returns the steps of the list. `record`:
+// this warp tells what was drawn.
+template <class Element, int kHeads>
+__device__ __noinline__ std::uint32_t draw_exactly(const DecodeParams& p, HeadGroup group,
+                                                   const Element* source, bool record,
+                                                   std::uint32_t feature_stride,
+                                                   FeatureList<kHeads>& list) {
+  const std::uint32_t lane = threadIdx.x % 32, draws = p.ternary.draws;
+  const std::size_t bytes = p.head_dim / 8;
+  const TernaryCoupling coupling = p.ternary.coupling;
+  const bool by_mean = coupling == TernaryCoupling::kGroupMean;
+  const auto store = [&](std::uint8_t* to, std::uint32_t bits) {  // feature 0 in bit 0
+    const std::uint32_t both = bits | __shfl_down_sync(kAllLanes, bits, 1) << 4;
+    if (lane % 2 == 0 && 4 * lane < p.head_dim) to[lane / 2] = static_cast<std::uint8_t>(both);
+  };
+  uint2 bits[kHeads];
+  load_bits(p, group.heads, source, bits);
+  float q[kHeads][4], mean[4], c[kHeads];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    double sum = 0;  // in draw_ternary's order
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+      const float2 pair = unpack<Element>(i < 2 ? bits[h].x : bits[h].y);
+      q[h][i] = i % 2 == 0 ? pair.x : pair.y;
+      sum += static_cast<double>(fabsf(q[h][i]));
+    }
+    mean[i] = by_mean ? static_cast<float>(sum / group.heads) : 0.0F;
+  }
+  std::uint32_t count[kHeads] = {}, touched = 0;
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    c[h] = 1;
+    if (h >= static_cast<int>(group.heads)) continue;
+    const std::size_t head = group.first_head + h;
+    float largest = 0;
+    std::uint32_t negative = 0;
+    std::uint64_t threshold[4];
+    for (int i = 0; i < 4; ++i) {
+      const float own = by_mean ? mean[i] : fabsf(q[h][i]);
+      largest = isnan(own) ? own : fmaxf(largest, own);
+      if (isnan(own)) break;
+    }
+    c[h] = normaliser_of(p, fabsf(largest));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      threshold[i] = isnan(c[h]) ? 0 : ternary_threshold(by_mean ? mean[i] : fabsf(q[h][i]), c[h]);
+      negative |= signbit(q[h][i]) ? 1U << i : 0U;
+    }
+    for (std::uint32_t b = 0; b < draws; ++b) {
+      const PhiloxBlock words = feature_words(p, group.site, static_cast<std::uint32_t>(h), b);
+      std::uint32_t hits = 0;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) hits |= words.word[i] < threshold[i] ? 1U << i : 0U;
+      count[h] += (hits & 1) | (hits & 2) << 7 | (hits & 4) << 14 | (hits & 8) << 21;
+      if (record) store(p.ternary.sink.mask + (head * draws + b) * bytes, hits);
+    }
+    if (record) store(p.ternary.sink.sign + head * bytes, negative);
+    touched |= count[h];
+  }
+  const Places places(touched);
+  list_offsets(places, touched, feature_stride, list);
+  list_weights(
+      p, places, count, c,
+      [&](int h, int i, std::uint32_t n) {
+        return n == 0 ? 0.0F
+                      : ternary_weight(q[h][i], by_mean ? mean[i] : fabsf(q[h][i]), c[h], n, draws,
+                                       coupling);
+      },
+      list);
+  return places.steps();
+}
+
+// Coupled draws, from their uniforms to the list.
+template <class Element, int kHeads>
+struct CoupledDraw {
+  uint2 bits[kHeads];
+  std::uint32_t count[kHeads];  // a byte a feature
+  float c[kHeads];
+
+  // False: some uniform and probability are closer than 2^-20, which is more than fp32 can be off
+  // by, so nothing is decided. `first`: the words of the first draw.
+  __device__ __forceinline__ bool draw(const DecodeParams& p, const HeadGroup& group,
+                                       const Element* source, const float (&first)[4]) {
+    constexpr float kSure = 1.0F / (1 << 20), kSmallest = 1e-30F, kLargest = 1e30F;
+    load_bits(p, group.heads, source, bits);
+    float inverse[kHeads], uniform[4] = {first[0], first[1], first[2], first[3]};
+    float nearest = 1;
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+      // The largest of this lane's four magnitudes, two at a time: 16 bits keep their order.
+      const std::uint32_t two = __vmaxu2(bits[h].x & 0x7fff7fffU, bits[h].y & 0x7fff7fffU);
+      c[h] = normaliser_of(p, unpack<Element>(max(two & 0xffffU, two >> 16)).x);
+      asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse[h]) : "f"(c[h]));
+      if (c[h] < kSmallest || c[h] > kLargest) nearest = 0;
+      count[h] = 0;
+    }
+    for (std::uint32_t b = 0; b < p.ternary.draws; ++b) {
+      if (b > 0) uniforms(feature_words(p, group.site, 0, b), uniform);
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float2 pair = unpack<Element>(i < 2 ? bits[h].x : bits[h].y);
+          const float above = fmaf(fabsf(i % 2 == 0 ? pair.x : pair.y), inverse[h], -uniform[i]);
+          count[h] += above > 0 ? 1U << 8 * i : 0;
+          nearest = fminf(nearest, fabsf(above));
+        }
+      }
+    }
+    return !__any_sync(kAllLanes, nearest < kSure);
+  }
+  __device__ __forceinline__ static void uniforms(const PhiloxBlock& words, float (&uniform)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      uniform[i] = static_cast<float>(words.word[i]) * (1.0F / 4294967296.0F);
+  }
+  __device__ __forceinline__ std::uint32_t touched() const {
+    std::uint32_t some = 0;
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) some |= count[h];
+    return some;
+  }
+  __device__ __forceinline__ void weights(const DecodeParams& p, const Places& places,
+                                          FeatureList<kHeads>& list) const {
+    list_weights(
+        p, places, count, c,
+        [&](int h, int i, std::uint32_t n) {
+          const std::uint32_t two = i < 2 ? bits[h].x : bits[h].y;
+          const std::uint32_t sign = (i % 2 == 0 ? two << 16 : two) & 0x80000000U;
+          return __uint_as_float(__float_as_uint(static_cast<float>(n)) | sign);
+        },
+        list);
+  }
+};
 
 }  // namespace stoat::gpu

@@ -158,23 +158,41 @@ TEST(GpuDecodeParams, RefuseMissingPointers) {
 
 TEST(GpuDecodeParams, SplitsFillTheDeviceAndNeverExceedTheWork) {
   const Splits four = choose_splits(llama(Method::kProp, 128), 132);
-  EXPECT_EQ(four.score, 8U);   // 4 * 8 pairs of sequence and KV head, 264 blocks at once
-  EXPECT_EQ(four.gather, 2U);  // 256 blocks of the gather
+  EXPECT_EQ(four.score, 264U);          // blocks at once, through the batch
+  EXPECT_EQ(four.whole_sequences, 3U);  // a block a head beside the score pass,
+  EXPECT_EQ(four.gather, 8U);           // and 256 blocks for the last sequence
+  const Splits large = choose_splits(llama(Method::kProp, 1024), 132);
+  EXPECT_EQ(large.whole_sequences, 0U);
+  EXPECT_EQ(large.gather, 4U);  // 512 blocks
+  EXPECT_EQ(choose_splits(llama(Method::kTopK, 128), 132).gather, 2U);
   DecodeParams many = llama(Method::kDense, 0);
   many.batch = 64;
   EXPECT_EQ(choose_splits(many, 132).score, 8U);  // 16 tiles a block, in several waves
   many.method = Method::kProp;
   many.budget = 128;
-  const std::uint32_t score = choose_splits(many, 132).score;
-  EXPECT_EQ(many.batch * many.kv_heads * score % 264, 0U);  // whole waves, since there are such
-  EXPECT_GE(score, 8U);
+  EXPECT_EQ(choose_splits(many, 132).score, 264U);
   DecodeParams tiny = llama(Method::kProp, 1);
   tiny.batch = 1;
   tiny.max_context = 300;
-  EXPECT_EQ(choose_splits(tiny, 132).score, 2U);  // two tiles
+  EXPECT_EQ(choose_splits(tiny, 132).score, 2U * tiny.kv_heads);  // two tiles a KV head
   EXPECT_EQ(choose_splits(tiny, 132).gather, 1U);
   tiny.score_splits = 1;
   EXPECT_EQ(choose_splits(tiny, 132).score, 1U);
+}
+
+TEST(GpuDecodeParams, TernarySplitsLeaveNoWarpWithoutATile) {
+  DecodeParams params = llama(Method::kProp, 128);
+  params.ternary.draws = 1;
+  params.ternary.capacity = params.max_context;
+  EXPECT_EQ(choose_splits(params, 132).score, 8U);  // 256 blocks; two tiles a warp
+  params.batch = 1;
+  EXPECT_EQ(choose_splits(params, 132).score, 16U);  // a tile a warp
+  params.batch = 16;
+  EXPECT_EQ(choose_splits(params, 132).score, 4U);  // two waves, four tiles a warp
+  params.max_context = 300;
+  EXPECT_EQ(choose_splits(params, 132).score, 1U);
+  params.score_splits = 2;
+  EXPECT_EQ(choose_splits(params, 132).score, 2U);
 }
 
 TEST(GpuDecodeParams, TheWorkspaceHoldsItsPartsWithoutOverlap) {

@@ -149,6 +149,7 @@ class Speed {
     p.method = Method::kProp;
     p.budget = 128;
     p.layer = step;
+    p.kv_is_stable = true;  // as stoat-bench: nothing here writes to K
     p.out = out_.get();
     p.status = status_.get();
     p.score_splits = splits;
