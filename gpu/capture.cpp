@@ -5,37 +5,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <deque>
 #include <filesystem>
-#include <future>
 #include <memory>
 #include <new>
-#include <optional>
 #include <utility>
 
 #include "gpu/decoder.h"
+#include "gpu/recorder.h"
 #include "gpu/result_text.h"
 #include "models/error.h"
 #include "models/files.h"
 #include "models/progress.h"
 #include "models/streams.h"
-#include "traces/writer.h"
 
 namespace stoat {
 namespace {
 
-constexpr std::size_t kPackingBytes = std::size_t{256} << 20;  // of steps on their way to the spool
-
 struct StoppedInPrefill {};
-
-// A step on its way to the spool.
-struct PackedStep {
-  TraceRecords records;
-  std::optional<PackedSteps> steps;
-  std::vector<std::uint64_t> unions;  // [KV groups]
-};
 
 class Session {
  public:
@@ -47,9 +34,8 @@ class Session {
  private:
   void load();
   void prefill();
-  std::int32_t record();
-  void write_step();
-  void keep_finished_steps();
+  std::vector<std::int32_t> record();
+  void written(const StepSummary& step);
   bool feed(std::int32_t token);  // false: stop now
   void ask_questions();
   void generate();
@@ -65,11 +51,9 @@ class Session {
   const CaptureOptions& options_;
   ThreadPool pool_;
   std::unique_ptr<Decoder> decoder_;
-  std::unique_ptr<TraceWriter> writer_;
-  std::unique_ptr<SummaryBuilder> summary_;
+  std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<Progress> progress_;
   CaptureResult result_;
-  std::deque<std::future<PackedStep>> packing_;
 };
 
 void Session::load() {
@@ -79,70 +63,48 @@ void Session::load() {
   result_.header = plan_.header;
   result_.header.model_weights_hash = decoder_->weights_hash();
   result_.header.weight_bytes_per_token = decoder_->weight_bytes_per_token();
-  summary_ = std::make_unique<SummaryBuilder>(result_.header);
   result_.times.load = clock.seconds();
 }
 
 void Session::prefill() {
-  const auto total = static_cast<double>(plan_.prompt.size());
-  Progress progress("prefill", "tokens", plan_.prompt.size(), talk_.verbosity < 0);
   // A chunk costs its projections plus attention over everything before it. The two meet where the
   // context reaches about six times the width of the model.
   const double quadratic = 1.0 / (6.0 * plan_.config.hidden_size);
   const auto cost = [&](double n) { return n + quadratic * n * n; };
-  decoder_->prefill(plan_.prompt, [&](std::uint32_t done) {
-    if (stopped()) throw StoppedInPrefill{};
-    progress.at(done, cost(done), cost(total));
-  });
+  double total = 0, before = 0;
+  for (const auto& prompt : plan_.prompts) total += cost(static_cast<double>(prompt.size()));
+  Progress progress("prefill", "tokens", result_.prompt_tokens, talk_.verbosity < 0);
+  std::uint64_t tokens = 0;
+  for (std::uint32_t i = 0; i < plan_.prompts.size(); ++i) {
+    decoder_->prefill(i, plan_.prompts[i], [&](std::uint32_t done) {
+      if (stopped()) throw StoppedInPrefill{};
+      progress.at(tokens + done, before + cost(done), total);
+    });
+    tokens += plan_.prompts[i].size();
+    before += cost(static_cast<double>(plan_.prompts[i].size()));
+  }
   result_.times.prefill = progress.seconds();
 }
 
-// Collects the oldest submitted step and has it packed; with a decoder that runs ahead on a thread
-// of its own, while the next steps run. Returns the token that was fed.
-std::int32_t Session::record() {
+// Collects the oldest submitted step and hands it to the recorder. Returns the tokens that were
+// fed.
+std::vector<std::int32_t> Session::record() {
   DecodedStep step = decoder_->collect();
-  const bool ahead = decoder_->depth() > 1;
-  const std::size_t most =
-      ahead ? std::clamp<std::size_t>(kPackingBytes / (step.bytes + 1), 1, 2 + pool_.threads()) : 0;
-  const std::int32_t token = step.token;
-  packing_.push_back(std::async(ahead ? std::launch::async : std::launch::deferred,
-                                [make = std::move(step.records), &header = result_.header] {
-                                  PackedStep packed{make(), std::nullopt, {}};
-                                  packed.steps.emplace(packed.records,
-                                                       header);  // checks the records
-                                  packed.unions = group_unions(packed.records, header.group());
-                                  return packed;
-                                }));
-  while (packing_.size() > most) write_step();
-  while (!packing_.empty() &&
-         packing_.front().wait_for(std::chrono::seconds(0)) == std::future_status::ready)
-    write_step();
-  return token;
+  std::vector<std::int32_t> tokens = step.tokens;
+  recorder_->add(std::move(step), [this](const StepSummary& done) { written(done); });
+  return tokens;
 }
 
-// The oldest packed step goes to the spool and into the summary.
-void Session::write_step() {
-  std::future<PackedStep> oldest = std::move(packing_.front());
-  packing_.pop_front();
-  PackedStep packed;
-  try {
-    packed = oldest.get();
-    writer_->append(std::move(*packed.steps));
-  } catch (...) {
-    packing_.clear();  // nothing is written behind a gap
-    throw;
-  }
-  result_.steps.push_back(summary_->add_step(packed.records, packed.unions));
-  const StepSummary& step = result_.steps.back();
+void Session::written(const StepSummary& step) {
   if (talk_.verbosity > 0) {
     say(fmt::format("step {}: token {}, context {}, {:.1f} rows a head, {:.1f} a KV group\n",
                     step.step, step.token, step.context, step.rows_per_head, step.rows_per_group));
   }
-  progress_->at(result_.steps.size());
+  progress_->at(recorder_->steps().size());
 }
 
 bool Session::feed(std::int32_t token) {
-  decoder_->submit(token);
+  decoder_->submit({&token, 1});
   record();
   return !stopped();
 }
@@ -154,7 +116,7 @@ void Session::ask_questions() {
     }
     std::vector<std::int32_t> tokens;
     for (std::uint32_t i = 0; i < planned.question.generate; ++i) {
-      tokens.push_back(decoder_->next_token());
+      tokens.push_back(decoder_->next_token(0));
       if (!feed(tokens.back()) && i + 1 < planned.question.generate) return;
     }
     Answer answer;
@@ -168,22 +130,23 @@ void Session::ask_questions() {
 }
 
 // A device runs ahead with the tokens that it chose itself; what it decoded past the end of the
-// text is not recorded.
+// text is not recorded. A sequence whose text has ended is decoded on until all have.
 void Session::generate() {
-  const auto ends = [&](std::int32_t token) {
-    return !options_.ignore_eos && plan_.config.eos_token == token;
+  std::vector<bool> ended(plan_.prompts.size());
+  const auto all_ended = [&] {
+    for (std::uint32_t i = 0; i < ended.size() && !options_.ignore_eos; ++i)
+      if (plan_.config.eos_token == decoder_->next_token(i)) ended[i] = true;
+    return std::find(ended.begin(), ended.end(), false) == ended.end();
   };
   std::uint32_t submitted = 0, collected = 0;
-  while (collected < plan_.max_new && !stopped() && !ends(decoder_->next_token())) {
-    if (submitted == collected) {
-      decoder_->submit(decoder_->next_token());
-      ++submitted;
-    }
+  while (collected < plan_.max_new && !stopped() && !all_ended()) {
     while (submitted < plan_.max_new && submitted - collected < decoder_->depth()) {
-      decoder_->submit(std::nullopt);
+      decoder_->submit({});
       ++submitted;
     }
-    result_.generated.push_back(record());
+    const std::vector<std::int32_t> tokens = record();
+    for (std::size_t i = 0; i < ended.size(); ++i)
+      if (!ended[i]) result_.sequences[i].generated.push_back(tokens[i]);
     ++collected;
   }
 }
@@ -192,31 +155,22 @@ void Session::decode_all() {
   progress_ = std::make_unique<Progress>("decode", "tokens", plan_.steps, talk_.verbosity < 0);
   ask_questions();
   generate();
-  while (!packing_.empty()) write_step();
+  recorder_->drain([this](const StepSummary& done) { written(done); });
   result_.times.decode = progress_->seconds();
   progress_.reset();
 }
 
-// Steps that were decoded before the failure; if they cannot be written, the failure is what
-// counts.
-void Session::keep_finished_steps() {
-  try {
-    while (!packing_.empty() && progress_) write_step();
-  } catch (const std::exception&) {
-    packing_.clear();
-  }
-}
-
 // Without a recorded step there is nothing to keep; with some, the message says where they are.
 void Session::fail(const Error& error) {
-  const std::string spool = writer_ ? writer_->spool_path() : std::string();
-  keep_finished_steps();
+  const std::string spool = recorder_->spool_path();
+  recorder_->keep_finished_steps();  // those that were decoded before the failure
   progress_.reset();
-  writer_.reset();
+  result_.steps = recorder_->steps();
+  recorder_.reset();
   std::string message = error.what();
   if (result_.steps.empty()) {
     std::error_code ignored;
-    if (!spool.empty()) std::filesystem::remove(spool, ignored);
+    std::filesystem::remove(spool, ignored);
   } else if (message.find("recover") == std::string::npos) {
     message += fmt::format("; {} steps are kept in {}: stoat trace recover {} -o {}",
                            result_.steps.size(), spool, spool, options_.output);
@@ -228,10 +182,14 @@ CaptureResult Session::run() {
   result_.path = options_.output;
   result_.backend = plan_.backend.name;
   result_.threads = pool_.threads();
-  result_.prompt_tokens = plan_.prompt.size();
+  for (const auto& prompt : plan_.prompts) {
+    result_.prompt_tokens += prompt.size();
+    result_.sequences.push_back({prompt.size(), {}, {}});
+  }
   result_.has_text = plan_.tokenizer != nullptr;
   load();
-  writer_ = std::make_unique<TraceWriter>(options_.output, result_.header);
+  recorder_ = std::make_unique<Recorder>(options_.output, result_.header, decoder_->bytes_a_step(),
+                                         pool_.threads());
   try {
     // Another capture may have finished this file while the model was loading; with the spool ours,
     // nobody else will.
@@ -239,16 +197,17 @@ CaptureResult Session::run() {
     prefill();
     decode_all();
     result_.interrupted = stopped();
+    result_.steps = recorder_->steps();
     if (result_.steps.empty()) {  // the model ended the text at once
       throw Error(ExitCode::kUsage,
                   "nothing was decoded: the model's first token ends the text; use --ignore-eos");
     }
     const Progress clock("finish", "", 1, true);
-    result_.content_hash = writer_->finish();
+    result_.content_hash = recorder_->finish();
     result_.times.finish = clock.seconds();
   } catch (const StoppedInPrefill&) {
     result_.interrupted = true;
-    std::filesystem::remove(writer_->spool_path());
+    std::filesystem::remove(recorder_->spool_path());
     return std::move(result_);
   } catch (const Error& error) {
     fail(error);
@@ -256,8 +215,8 @@ CaptureResult Session::run() {
     fail(resource_error({}, "not enough memory for this model and context", {},
                         "shorten the prompt"));
   }
-  result_.generated_text = text_of(result_.generated);
-  result_.summary = summary_->result();
+  for (SequenceResult& sequence : result_.sequences) sequence.text = text_of(sequence.generated);
+  result_.summary = recorder_->summary();
   result_.touched = decoder_->touched();
   result_.accumulator_errors = decoder_->accumulator_errors();
   try {

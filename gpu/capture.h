@@ -18,6 +18,13 @@ struct CaptureTimes {
   double load = 0, prefill = 0, decode = 0, finish = 0;
 };
 
+// What one sequence of several decoded.
+struct SequenceResult {
+  std::uint64_t prompt_tokens = 0;
+  std::vector<std::int32_t> generated;  // by --max-new, up to the end of its text
+  std::string text;
+};
+
 struct CaptureResult {
   std::string path;
   std::string content_hash;  // empty: no step was recorded, no file was written
@@ -25,11 +32,10 @@ struct CaptureResult {
   TraceHeader header;
   std::string backend;
   unsigned threads = 0;
-  std::uint64_t prompt_tokens = 0;
+  std::uint64_t prompt_tokens = 0;  // of all sequences
   std::vector<Answer> answers;
-  std::vector<std::int32_t> generated;  // by --max-new, after the questions
+  std::vector<SequenceResult> sequences;
   bool has_text = false;
-  std::string generated_text;
   CaptureSummary summary;
   std::vector<StepSummary> steps;
   TouchedFeatures touched;

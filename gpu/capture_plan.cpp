@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "gpu/attention/params.h"
 #include "gpu/cuda_refusal.h"
 #include "gpu/inputs.h"
 #include "models/error.h"
@@ -16,12 +17,13 @@ namespace {
 
 constexpr std::uint32_t kDefaultMaxNew = 32;
 constexpr std::uint32_t kRowElementBytes = 2;  // bf16 KV cache
+constexpr std::size_t kMostSequences = gpu::kMaxBatch;
 
 // With a prompt or questions a tokenizer is needed; with token ids alone its absence only costs the
 // text.
 std::unique_ptr<Tokenizer> load_tokenizer(const CaptureOptions& options, CapturePlan& plan) {
   if (plan.random_weights) {
-    if (!options.prompt_file.empty() || !options.questions_file.empty())
+    if (!options.prompt_files.empty() || !options.questions_file.empty())
       throw usage_error({"--random-weights"}, "a text prompt", "--tokens",
                         "random weights have no tokenizer");
     return nullptr;
@@ -29,7 +31,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const CaptureOptions& options, Capture
   try {
     return tokenizer_of(plan.model_folder);
   } catch (const Error& error) {
-    if (!options.prompt_file.empty() || !options.questions_file.empty()) throw;
+    if (!options.prompt_files.empty() || !options.questions_file.empty()) throw;
     plan.notes.push_back(std::string("token ids only, no text: ") + error.what());
     return nullptr;
   }
@@ -53,21 +55,41 @@ std::vector<std::int32_t> encode(const Tokenizer& tokenizer, const std::string& 
   return tokens;
 }
 
-void plan_prompt(const CaptureOptions& options, CapturePlan& plan) {
-  if (options.prompt_file.empty() == options.tokens_file.empty()) {
+std::vector<std::int32_t> prompt_of(const CaptureOptions& options, const CapturePlan& plan,
+                                    const std::string& path) {
+  std::vector<std::int32_t> tokens =
+      options.tokens_files.empty()
+          ? encode(*plan.tokenizer, read_file(path), {path}, plan.config.vocab_size)
+          : read_token_file(path, plan.config.vocab_size);
+  if (tokens.empty())
+    throw usage_error({path}, "an empty prompt (context 0)", "at least one token to decode from");
+  return tokens;
+}
+
+// Sequences get the prompts in turn.
+void plan_prompts(const CaptureOptions& options, CapturePlan& plan) {
+  if (options.prompt_files.empty() == options.tokens_files.empty()) {
     throw usage_error({},
-                      options.prompt_file.empty() ? "neither --prompt nor --tokens"
-                                                  : "both --prompt and --tokens",
+                      options.prompt_files.empty() ? "neither --prompt nor --tokens"
+                                                   : "both --prompt and --tokens",
                       "exactly one of them");
   }
-  const bool text = !options.prompt_file.empty();
-  const std::string& path = text ? options.prompt_file : options.tokens_file;
-  plan.prompt = text ? encode(*plan.tokenizer, read_file(path), {path}, plan.config.vocab_size)
-                     : read_token_file(path, plan.config.vocab_size);
-  if (plan.prompt.empty()) {
-    throw usage_error({path}, "an empty prompt (context 0)", "at least one token to decode from");
-  }
+  const auto& paths = options.prompt_files.empty() ? options.tokens_files : options.prompt_files;
+  const std::size_t batch = options.batch == 0 ? paths.size() : options.batch;
+  if (batch < paths.size() || batch > kMostSequences)
+    throw usage_error(
+        {"--batch"}, std::to_string(batch) + " sequences",
+        std::to_string(paths.size()) + " (one a prompt) to " + std::to_string(kMostSequences));
+  for (const std::string& path : paths) plan.prompts.push_back(prompt_of(options, plan, path));
+  for (std::size_t i = paths.size(); i < batch; ++i)
+    plan.prompts.push_back(plan.prompts[i % paths.size()]);
+}
+
+void plan_questions(const CaptureOptions& options, CapturePlan& plan) {
   if (options.questions_file.empty()) return;
+  if (plan.prompts.size() > 1)
+    throw usage_error({"--questions"}, std::to_string(plan.prompts.size()) + " sequences", "one",
+                      "ask the questions of one prompt at a time");
   for (Question& question : read_questions(options.questions_file)) {
     PlannedQuestion planned;
     planned.tokens =
@@ -84,18 +106,21 @@ void plan_steps(const CaptureOptions& options, CapturePlan& plan) {
     steps += question.tokens.size() + question.question.generate;
   if (steps == 0)
     throw usage_error({"--max-new"}, "0 tokens and no questions", "something to decode");
-  const std::uint64_t context = plan.prompt.size() + steps;
-  if (context > plan.config.max_position_embeddings) {
-    throw usage_error({options.prompt_file.empty() ? options.tokens_file : options.prompt_file},
-                      std::to_string(plan.prompt.size()) + " prompt tokens and " +
-                          std::to_string(steps) + " decode steps make a context of " +
-                          std::to_string(context),
-                      "at most " + std::to_string(plan.config.max_position_embeddings) +
-                          " (max_position_embeddings of the model)",
-                      "shorten the prompt, or ask for fewer tokens");
+  const auto& paths = options.prompt_files.empty() ? options.tokens_files : options.prompt_files;
+  for (std::size_t i = 0; i < plan.prompts.size(); ++i) {
+    const std::uint64_t context = plan.prompts[i].size() + steps;
+    if (context > plan.config.max_position_embeddings) {
+      throw usage_error({paths[i % paths.size()]},
+                        std::to_string(plan.prompts[i].size()) + " prompt tokens and " +
+                            std::to_string(steps) + " decode steps make a context of " +
+                            std::to_string(context),
+                        "at most " + std::to_string(plan.config.max_position_embeddings) +
+                            " (max_position_embeddings of the model)",
+                        "shorten the prompt, or ask for fewer tokens");
+    }
+    plan.largest_context = std::max(plan.largest_context, static_cast<std::uint32_t>(context));
   }
   plan.steps = static_cast<std::uint32_t>(steps);
-  plan.largest_context = static_cast<std::uint32_t>(context);
 }
 
 // "fp32,bf16" or "all"; an int32 accumulator needs an int8 cache, which no capture has.
@@ -166,15 +191,30 @@ void plan_model(const CaptureOptions& options, CapturePlan& plan) {
 }
 
 void plan_backend(const CaptureOptions& options, CapturePlan& plan) {
-  plan.backend = choose_backend(options.backend,
-                                cuda_refusal(plan.config, plan.recording, plan.largest_context));
+  plan.page_size = options.page_size;
+  const CudaWork work{plan.largest_context, static_cast<std::uint32_t>(plan.prompts.size()),
+                      plan.page_size};
+  plan.backend = choose_backend(options.backend, cuda_refusal(plan.config, plan.recording, work));
   if (!plan.backend.why.empty()) plan.notes.push_back(plan.backend.why);
+  if (plan.page_size > 0 && plan.backend.name != "cuda")
+    throw usage_error({"--page-size"},
+                      plan.backend.why.empty() ? "--backend cpu" : plan.backend.why,
+                      "the CUDA backend", "the CPU's cache has no pages");
   if (plan.random_weights && options.backend == Backend::kCpu)
     throw usage_error({"--random-weights"}, "--backend cpu", "the CUDA backend",
                       "random weights are made on the device");
   if (plan.random_weights && plan.backend.name != "cuda")
     throw resource_error({"--random-weights"}, plan.backend.why, "the CUDA backend",
                          "random weights are made on the device");
+}
+
+// Of one prompt: of its token ids. Of several: of their hashes.
+std::string hash_of_prompts(const std::vector<std::vector<std::int32_t>>& prompts) {
+  std::string hashes;
+  for (const auto& prompt : prompts)
+    hashes += hash_text(
+        {reinterpret_cast<const char*>(prompt.data()), prompt.size() * sizeof(prompt.front())});
+  return prompts.size() == 1 ? hashes : hash_text(hashes);
 }
 
 TraceHeader plan_header(const CaptureOptions& options, const CapturePlan& plan) {
@@ -186,8 +226,7 @@ TraceHeader plan_header(const CaptureOptions& options, const CapturePlan& plan) 
   header.model_name = folder.filename().string();
   header.model_config_hash = plan.config.hash;
   header.tokenizer = plan.tokenizer ? plan.tokenizer->name() : "";
-  header.prompt_hash = hash_text({reinterpret_cast<const char*>(plan.prompt.data()),
-                                  plan.prompt.size() * sizeof(plan.prompt.front())});
+  header.prompt_hash = hash_of_prompts(plan.prompts);
   header.seed = options.seed;
   header.method = options.method;
   header.budgets = plan.recording.budgets;
@@ -228,7 +267,8 @@ CapturePlan plan_capture(const CaptureOptions& options) {
   plan.choice = options.choice;
   plan_model(options, plan);
   plan.tokenizer = load_tokenizer(options, plan);
-  plan_prompt(options, plan);
+  plan_prompts(options, plan);
+  plan_questions(options, plan);
   plan_steps(options, plan);
   plan_recording(options, plan);
   plan_backend(options, plan);

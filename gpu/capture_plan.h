@@ -23,8 +23,9 @@ inline constexpr const char* kDefaultBudget = "128";
 // As on the command line. Empty text: not given.
 struct CaptureOptions {
   std::string model = "needle";
-  std::string prompt_file;  // exactly one of prompt_file, tokens_file
-  std::string tokens_file;
+  std::vector<std::string> prompt_files;  // exactly one kind of prompt_files, tokens_files
+  std::vector<std::string> tokens_files;
+  std::uint32_t batch = 0;  // sequences, the prompts in turn; 0: one a prompt
   std::string questions_file;
   Method method = Method::kProp;
   std::string budget;  // a number or a file; not given: kDefaultBudget
@@ -40,6 +41,7 @@ struct CaptureOptions {
   TokenChoice choice;
   std::string random_weights;  // a shape's name or table: random numbers in place of a model
   Backend backend = Backend::kAuto;
+  std::uint32_t page_size = 0;  // rows of a page of the device's KV cache; 0: contiguous
   unsigned threads = 0;
   std::string output;
   bool force = false;
@@ -53,12 +55,13 @@ struct PlannedQuestion {
 struct CapturePlan {
   std::string model_folder;
   ModelConfig config;
-  std::unique_ptr<Tokenizer> tokenizer;  // null: tokens were given and the model has none
-  std::vector<std::int32_t> prompt;      // token ids
+  std::unique_ptr<Tokenizer> tokenizer;            // null: tokens were given and the model has none
+  std::vector<std::vector<std::int32_t>> prompts;  // [sequences] token ids
   std::vector<PlannedQuestion> questions;
   std::uint32_t max_new = 0;
   std::uint32_t steps = 0;            // decode steps at most
-  std::uint32_t largest_context = 0;  // prompt + steps: rows of the KV cache
+  std::uint32_t largest_context = 0;  // longest prompt + steps: rows of the KV cache
+  std::uint32_t page_size = 0;
   RecordingOptions recording;
   TokenChoice choice;
   bool random_weights = false;  // model_folder is then the shape's name

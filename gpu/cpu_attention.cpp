@@ -127,7 +127,7 @@ struct RecordingAttention::State {
   double scale;
   RecordingOptions options;
   ThreadPool& pool;
-  std::uint32_t step = 0;
+  std::uint32_t step = 0, sequence = 0;
   TraceRecords records;
   TouchedFeatures touched;
   std::vector<double> accumulator_sum, accumulator_worst;  // [accumulators]
@@ -212,7 +212,7 @@ void RecordingAttention::State::append(std::uint32_t layer, std::uint32_t head,
                                        std::uint32_t context_len, const HeadRecord& record,
                                        const TernaryGroup* group) {
   const std::uint32_t kv_head = head / config.group();
-  append_record(records, 0, step, static_cast<std::uint16_t>(layer),
+  append_record(records, sequence, step, static_cast<std::uint16_t>(layer),
                 static_cast<std::uint16_t>(head), static_cast<std::uint16_t>(kv_head), context_len,
                 options.method == Method::kDense ? RecordKind::kDense : RecordKind::kSampled,
                 options.budget_of_layer(layer), record.selection);
@@ -235,7 +235,8 @@ void RecordingAttention::State::run_layer(std::uint32_t layer, std::span<const f
                                           const KvCache& cache, std::uint32_t context_len,
                                           std::span<float> out) {
   HeadSite site;
-  site.draw = DrawSite{options.seed, 0, context_len - 1, static_cast<std::uint16_t>(layer), 0};
+  site.draw =
+      DrawSite{options.seed, sequence, context_len - 1, static_cast<std::uint16_t>(layer), 0};
   site.budget = options.budget_of_layer(layer);
   site.keep_codes = layer < options.score_layers.size() && options.score_layers[layer];
 
@@ -264,17 +265,21 @@ void RecordingAttention::State::run_layer(std::uint32_t layer, std::span<const f
 
 RecordingAttention::RecordingAttention(const ModelConfig& config, double scale,
                                        RecordingOptions options, ThreadPool& pool)
-    : state_(new State{config, scale, std::move(options), pool, 0, {}, {}, {}, {}, 0}) {
+    : state_(new State{config, scale, std::move(options), pool, 0, 0, {}, {}, {}, {}, 0}) {
   STOAT_ENSURE(state_->options.method != Method::kDense || state_->options.probe_budgets.empty(),
                "dense attention has no budget to probe");
 }
 
 RecordingAttention::~RecordingAttention() = default;
 
-void RecordingAttention::begin_step(std::uint32_t step, std::int32_t token) {
+void RecordingAttention::begin_step(std::uint32_t step) {
   state_->step = step;
   state_->records = TraceRecords{};
   state_->records.probe_budget = state_->options.probe_budgets;
+}
+
+void RecordingAttention::begin_sequence(std::uint32_t sequence, std::int32_t token) {
+  state_->sequence = sequence;
   state_->records.token_id.push_back(token);
 }
 
@@ -287,14 +292,14 @@ DecodeAttention RecordingAttention::callback() {
 
 void RecordingAttention::set_twin(double total_variation, bool top1_agrees) {
   StatColumns& stats = state_->records.stats;
-  stats.twin_total_variation.assign(state_->records.size(), static_cast<float>(total_variation));
-  stats.twin_top1_agreement.assign(state_->records.size(), top1_agrees ? 1.0F : 0.0F);
+  stats.twin_total_variation.resize(state_->records.size(), static_cast<float>(total_variation));
+  stats.twin_top1_agreement.resize(state_->records.size(), top1_agrees ? 1.0F : 0.0F);
 }
 
 TraceRecords RecordingAttention::take_records() {
-  STOAT_ENSURE(
-      state_->records.size() == std::size_t{state_->config.n_layers} * state_->config.n_q_heads,
-      "one record a layer and query head");
+  STOAT_ENSURE(state_->records.size() == state_->records.token_id.size() * state_->config.n_layers *
+                                             state_->config.n_q_heads,
+               "one record a sequence, layer and query head");
   return std::exchange(state_->records, TraceRecords{});
 }
 

@@ -55,11 +55,13 @@ class RecordingAttention {
   RecordingAttention(const RecordingAttention&) = delete;
   RecordingAttention& operator=(const RecordingAttention&) = delete;
 
-  // Begins step `step` that feeds `token`; drops what an unfinished step left.
-  void begin_step(std::uint32_t step, std::int32_t token);
+  // Begins step `step`; drops what an unfinished step left.
+  void begin_step(std::uint32_t step);
+  // What follows is of this sequence, to which the step feeds `token`. Sequences come in order.
+  void begin_sequence(std::uint32_t sequence, std::int32_t token);
   // The callback for Transformer::decode; refers to this object.
   DecodeAttention callback();
-  // What the dense twin said about the next token; fills its columns for all records of the step.
+  // What the dense twin said about the next token; fills its columns for the sequence's records.
   void set_twin(double total_variation, bool top1_agrees);
   // The frame of the step, moved out.
   TraceRecords take_records();

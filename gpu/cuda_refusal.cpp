@@ -2,6 +2,7 @@
 #include "gpu/cuda_refusal.h"
 
 #include <filesystem>
+#include <vector>
 
 #include "gpu/attention/params.h"
 #include "models/error.h"
@@ -9,22 +10,32 @@
 namespace stoat {
 
 std::string cuda_refusal(const ModelConfig& config, const RecordingOptions& recording,
-                         std::uint32_t largest_context) {
-  if (recording.score_kind == ScoreKind::kTernary) return "ternary scores are recorded on the CPU";
-  if (recording.full_stats) return "--stats full is measured on the CPU";
-  if (!recording.accumulators.empty()) return "--accumulator is measured on the CPU";
-  if (!recording.probe_budgets.empty()) return "--probe-budgets are measured on the CPU";
+                         const CudaWork& work) {
+  const bool ternary = recording.score_kind == ScoreKind::kTernary;
+  if (ternary && recording.method == Method::kDense)
+    return "dense attention over ternary scores runs on the CPU only: the device's dense kernel "
+           "computes its own, exact scores";
+  if (!recording.accumulators.empty())
+    return "--accumulator models the formats of an accelerator, on the CPU only";
   if (config.hidden_size % 8 != 0 || config.intermediate_size % 8 != 0)
     return "hidden_size and intermediate_size must be multiples of 8 on the device";
   gpu::DecodeParams p;
-  p.batch = 1;
+  p.batch = work.sequences;
   p.q_heads = config.n_q_heads;
   p.kv_heads = config.n_kv_heads;
   p.head_dim = config.head_dim;
-  p.max_context = p.kv_capacity = largest_context;
+  p.max_context = p.kv_capacity = work.largest_context;
+  p.page_size = work.page_size;
   p.method = recording.method;
-  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
-    p.budget = recording.budget_of_layer(layer);
+  if (ternary) {
+    p.ternary.draws = recording.ternary.draws;
+    p.ternary.capacity = (work.largest_context + 7) / 8 * 8;
+  }
+  std::vector<std::uint32_t> budgets = recording.probe_budgets;
+  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer)
+    budgets.push_back(recording.budget_of_layer(layer));
+  for (const std::uint32_t budget : budgets) {
+    p.budget = budget;
     if (std::string why = gpu::shape_refusal(p); !why.empty()) return why;
   }
   return "";

@@ -11,9 +11,13 @@
 
 namespace stoat {
 
+struct CudaWork {
+  std::uint32_t largest_context = 0, sequences = 1;
+  std::uint32_t page_size = 0;  // 0: contiguous
+};
 // One line with the reason; empty when the device can do all of it.
 std::string cuda_refusal(const ModelConfig& config, const RecordingOptions& recording,
-                         std::uint32_t largest_context);
+                         const CudaWork& work);
 
 // A name of models/llm/shapes.csv, or a table of that form with one row. Throws Error.
 ModelShape shape_from(const std::string& name_or_file);

@@ -4,6 +4,7 @@
 // Reached as `stoat capture`. Results go to stdout, talk to stderr; exit codes as in
 // models/error.h.
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <CLI/CLI.hpp>
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "gpu/accuracy.h"
 #include "gpu/capture.h"
 #include "gpu/llm/step_bench.h"
 #include "gpu/result_text.h"
@@ -78,8 +80,13 @@ struct TernaryFlags {
 void add_model_options(CLI::App& app, stoat::CaptureOptions& options, Words& words) {
   app.add_option("--model", options.model, "model folder, or a shipped model")
       ->capture_default_str();
-  app.add_option("--prompt", options.prompt_file, "text file to decode from");
-  app.add_option("--tokens", options.tokens_file, "token ids instead: text or .npy");
+  app.add_option("--prompt", options.prompt_files,
+                 "text file to decode from; several: sequences side by side")
+      ->allow_extra_args(false);
+  app.add_option("--tokens", options.tokens_files, "token ids instead: text or .npy")
+      ->allow_extra_args(false);
+  app.add_option("--batch", options.batch, "sequences, the prompts in turn (one a prompt)")
+      ->transform(whole_number);
   app.add_option("--questions", options.questions_file,
                  R"(JSON lines {"text", "generate", "expect", "kind"}, asked after the prompt)");
   app.add_option("--max-new", words.max_new, "tokens to decode after that (32; with --questions 0)")
@@ -127,6 +134,9 @@ TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, W
 
 void add_run_options(CLI::App& app, stoat::CaptureOptions& options, Words& words) {
   app.add_option("--backend", words.backend, "auto cpu cuda")->capture_default_str();
+  app.add_option("--page-size", options.page_size,
+                 "rows of a page of the device's KV cache, a power of two; 0: contiguous")
+      ->transform(whole_number);
   app.add_option("--threads", options.threads, "0: all cores; results do not depend on it")
       ->capture_default_str()
       ->transform(whole_number);
@@ -214,12 +224,17 @@ int refuse(const CLI::App& app, const CLI::ParseError& error, int argc, char** a
 int run(int argc, char** argv) {
   if (argc > 1 && std::string_view(argv[1]) == "bench")
     return stoat::step_bench_main(argc - 1, argv + 1);
+  if (argc > 1 && std::string_view(argv[1]) == "accuracy") {
+    handle_signals();
+    return stoat::accuracy_main(argc - 1, argv + 1, &stop_requested);
+  }
   CLI::App app{"Decode a prompt with a trained model and record which KV rows every step touches.",
                "stoat capture"};
   app.footer(
       "Exit codes: 0 done, 2 usage, 3 damaged model or input, 4 disk, memory or GPU, 130 "
       "interrupted (the trace is whole).\n"
-      "`stoat capture bench --help`: timing of decode steps on a GPU.\n"
+      "`stoat capture bench --help`: timing of decode steps on a GPU; `stoat capture accuracy "
+      "--help`: tasks and text against the budget.\n"
       "Example: stoat capture --prompt notes.txt --method prop --budget 64 -o notes.trace");
   stoat::CaptureOptions options;
   Words words;
@@ -244,18 +259,26 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   stoat::guard_standard_streams();
+  // Large blocks go back to the system when they are freed: a recording's threads each hold some,
+  // and heaps of their own would keep the sum of their largest.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  const std::string_view verb = argc > 1 ? argv[1] : "";
+  const std::string program = verb == "bench"      ? "stoat capture bench"
+                              : verb == "accuracy" ? "stoat capture accuracy"
+                                                   : "stoat capture";
   try {
     const int code = run(argc, argv);
     stoat::flush_results();
     return code;
   } catch (const stoat::Error& error) {
-    stoat::say(fmt::format("stoat capture: {}\n", error.what()));
+    stoat::say(fmt::format("{}: {}\n", program, error.what()));
     return static_cast<int>(error.code());
   } catch (const std::bad_alloc&) {
-    stoat::say("stoat capture: not enough memory for this model and context; shorten the prompt\n");
+    stoat::say(fmt::format("{}: not enough memory for this model and context; shorten the prompt\n",
+                           program));
     return static_cast<int>(stoat::ExitCode::kResource);
   } catch (const std::exception& error) {
-    stoat::say(fmt::format("stoat capture: internal error, please report: {}\n", error.what()));
+    stoat::say(fmt::format("{}: internal error, please report: {}\n", program, error.what()));
     return 1;
   }
 }

@@ -102,6 +102,11 @@ Json answers_json(const CaptureResult& result) {
   return answers;
 }
 
+void add_generated(Json& json, const CaptureResult& result, const SequenceResult& sequence) {
+  json["generated_tokens"] = sequence.generated;
+  if (result.has_text) json["generated_text"] = sequence.text;
+}
+
 Json result_object(const CaptureResult& result) {
   const TraceHeader& header = result.header;
   Json json{{"file", result.path},
@@ -120,8 +125,14 @@ Json result_object(const CaptureResult& result) {
                        {"normaliser", normaliser_name(header.ternary.normaliser)}};
   }
   json["answers"] = answers_json(result);
-  json["generated_tokens"] = result.generated;
-  if (result.has_text) json["generated_text"] = result.generated_text;
+  if (result.sequences.size() == 1) {
+    add_generated(json, result, result.sequences.front());
+  } else {
+    for (const SequenceResult& sequence : result.sequences) {
+      json["sequences"].push_back({{"prompt_tokens", sequence.prompt_tokens}});
+      add_generated(json["sequences"].back(), result, sequence);
+    }
+  }
   json["summary"] = summary_json(result);
   return json;
 }
@@ -145,18 +156,27 @@ std::string answers_table(const CaptureResult& result) {
   return text;
 }
 
+// One file as text, several as a list.
+Json files_json(const std::vector<std::string>& files) {
+  if (files.size() < 2) return files.empty() ? "" : files.front();
+  return files;
+}
+
 }  // namespace
 
 std::string result_table(const CaptureResult& result) {
   const TraceHeader& header = result.header;
   const CaptureSummary& summary = result.summary;
-  std::string text = fmt::format("{:<13} {} in the prompt, {} decoded\n", "tokens",
-                                 result.prompt_tokens, result.steps.size());
+  std::string text = fmt::format(
+      "{:<13} {} in the prompt{}, {} decoded{}\n", "tokens", result.prompt_tokens,
+      result.sequences.size() > 1 ? "s" : "", result.steps.size(),
+      result.sequences.size() > 1 ? fmt::format(" in each of {}", result.sequences.size()) : "");
   text += fmt::format("{:<13} {}, {}, {} scores, seed {}\n", "method", method_name(header.method),
                       budget_text(header.budgets), score_name(header.score_kind), header.seed);
   text += answers_table(result);
-  if (!result.generated.empty() && result.has_text) {
-    text += fmt::format("{:<13} {}\n", "text", one_line(result.generated_text, 200));
+  for (const SequenceResult& sequence : result.sequences) {
+    if (!sequence.generated.empty() && result.has_text)
+      text += fmt::format("{:<13} {}\n", "text", one_line(sequence.text, 200));
   }
   text += fmt::format("{:<13} {:.1f} a head, {:.1f} a KV group (union), {:.2f} % of the V rows\n",
                       "rows read", summary.rows_per_head, summary.rows_per_group,
@@ -198,13 +218,20 @@ std::string run_file_json(const CaptureResult& result, const CaptureOptions& opt
             {"tool_version", tool_version()},
             {"build_id", build_id()},
             {"result", result_object(result)}};
-  json["options"] = {
-      {"model", options.model},           {"prompt", options.prompt_file},
-      {"tokens", options.tokens_file},    {"questions", options.questions_file},
-      {"budget", options.budget},         {"stats", options.full_stats ? "full" : "fast"},
-      {"scores", options.score_layers},   {"probe_budgets", options.probe_budgets},
-      {"ignore_eos", options.ignore_eos}, {"temperature", options.choice.temperature},
-      {"top_p", options.choice.top_p},    {"random_weights", options.random_weights}};
+  json["options"] = {{"model", options.model},
+                     {"prompt", files_json(options.prompt_files)},
+                     {"tokens", files_json(options.tokens_files)},
+                     {"batch", result.sequences.size()},
+                     {"page_size", options.page_size},
+                     {"questions", options.questions_file},
+                     {"budget", options.budget},
+                     {"stats", options.full_stats ? "full" : "fast"},
+                     {"scores", options.score_layers},
+                     {"probe_budgets", options.probe_budgets},
+                     {"ignore_eos", options.ignore_eos},
+                     {"temperature", options.choice.temperature},
+                     {"top_p", options.choice.top_p},
+                     {"random_weights", options.random_weights}};
   char host[256] = "";
   if (::gethostname(host, sizeof(host) - 1) != 0) host[0] = '\0';
   json["run"] = {{"host", host},

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "models/error.h"
 #include "models/version.h"
@@ -21,10 +22,57 @@ static_assert(std::endian::native == std::endian::little,
 namespace {
 
 template <class T>
-void put(std::vector<std::uint8_t>& out, const T* data, std::size_t count) {
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(data);
-  out.insert(out.end(), bytes, bytes + count * sizeof(T));
+std::uint8_t* put(std::uint8_t* to, T value) {
+  std::memcpy(to, &value, sizeof(value));
+  return to + sizeof(value);
 }
+
+template <std::size_t kBytes>
+using UnsignedOf = std::conditional_t<
+    kBytes == 1, std::uint8_t,
+    std::conditional_t<kBytes == 2, std::uint16_t,
+                       std::conditional_t<kBytes == 4, std::uint32_t, std::uint64_t>>>;
+
+using Take = std::function<void(std::span<const std::uint8_t>)>;
+
+// Elements by bytes, in pieces; as differences (modulo 2^n) where they rise.
+template <bool kDifferences, class T>
+void put_planes(const T* data, std::size_t count, std::span<std::uint8_t> memory,
+                const Take& take) {
+  using Bits = UnsignedOf<sizeof(T)>;
+  for (unsigned shift = 0; shift < 8 * sizeof(T); shift += 8) {
+    for (std::size_t done = 0; done < count;) {
+      const std::size_t piece = std::min(count - done, memory.size());
+      const T* const from = data + done;
+      memory[0] = static_cast<std::uint8_t>(
+          static_cast<Bits>(std::bit_cast<Bits>(from[0]) -
+                            (kDifferences && done > 0 ? std::bit_cast<Bits>(from[-1]) : Bits{0})) >>
+          shift);
+      for (std::size_t i = 1; i < piece; ++i) {
+        const Bits before = kDifferences ? std::bit_cast<Bits>(from[i - 1]) : Bits{0};
+        memory[i] = static_cast<std::uint8_t>(
+            static_cast<Bits>(std::bit_cast<Bits>(from[i]) - before) >> shift);
+      }
+      take(memory.first(piece));
+      done += piece;
+    }
+  }
+}
+
+template <bool kDifferences, class T>
+void take_planes(const std::uint8_t* from, T* data, std::size_t count) {
+  using Bits = UnsignedOf<sizeof(T)>;
+  Bits before = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    Bits value = 0;
+    for (std::size_t b = 0; b < sizeof(T); ++b)
+      value = static_cast<Bits>(value | static_cast<Bits>(from[b * count + i]) << (8 * b));
+    before = static_cast<Bits>(kDifferences ? value + before : value);
+    data[i] = std::bit_cast<T>(before);
+  }
+}
+
+bool holds_rows(const Column& column) { return column.path == "/value/row"; }
 
 // Reads from a span; every read is checked.
 class Cursor {
@@ -42,6 +90,12 @@ class Cursor {
     T value{};
     take(&value, sizeof(T));
     return value;
+  }
+  const std::uint8_t* take(std::size_t bytes) {
+    if (bytes > left_.size()) fail("ends early");
+    const std::uint8_t* from = left_.data();
+    left_ = left_.subspan(bytes);
+    return from;
   }
   std::size_t left() const { return left_.size(); }
   [[noreturn]] void fail(const std::string& found) const {
@@ -71,24 +125,47 @@ std::uint64_t payload_bytes(const TraceRecords& records) {
   return bytes;
 }
 
-std::vector<std::uint8_t> encode_records(const TraceRecords& records) {
-  std::vector<std::uint8_t> out;
-  out.reserve(payload_bytes(records));
+std::uint64_t encoded_bytes(const TraceRecords& records) {
+  std::uint64_t bytes = sizeof(std::uint32_t);
+  visit_columns(records, [&](const Column& column, const auto& values) {
+    if (worth_writing(column, values)) bytes += 9 + values.size() * sizeof(values[0]);
+  });
+  return bytes;
+}
+
+void encode_records(const TraceRecords& records, std::span<std::uint8_t, kPayloadPiece> memory,
+                    const Take& take) {
   std::uint32_t columns = 0;
-  put(out, &columns, 1);
   std::uint8_t number = 0;
   visit_columns(records, [&](const Column& column, const auto& values) {
-    if (worth_writing(column, values)) {
-      const std::uint64_t count = values.size();
-      put(out, &number, 1);
-      put(out, &count, 1);
-      put(out, values.data(), values.size());
-      ++columns;
-    }
+    columns += worth_writing(column, values) ? 1 : 0;
     ++number;
   });
   STOAT_ENSURE(number == kColumnCount, "the column catalog and kColumnCount differ");
-  std::memcpy(out.data(), &columns, sizeof(columns));
+  std::uint8_t* to = put(memory.data(), columns);
+  number = 0;
+  visit_columns(records, [&](const Column& column, const auto& values) {
+    if (worth_writing(column, values)) {
+      to = put(put(to, number), std::uint64_t{values.size()});
+      take({memory.data(), to});
+      to = memory.data();
+      if (holds_rows(column)) {
+        put_planes<true>(values.data(), values.size(), memory, take);
+      } else {
+        put_planes<false>(values.data(), values.size(), memory, take);
+      }
+    }
+    ++number;
+  });
+  if (to != memory.data()) take({memory.data(), to});  // no column at all
+}
+
+std::vector<std::uint8_t> encode_records(const TraceRecords& records) {
+  std::vector<std::uint8_t> out, memory(kPayloadPiece);
+  encode_records(records, std::span<std::uint8_t, kPayloadPiece>(memory),
+                 [&](std::span<const std::uint8_t> piece) {
+                   out.insert(out.end(), piece.begin(), piece.end());
+                 });
   return out;
 }
 
@@ -110,7 +187,12 @@ TraceRecords parse_records(std::span<const std::uint8_t> bytes, const std::strin
         cursor.fail(fmt::format("claims {} elements in {}", count, column.path));
       }
       values.resize(count);
-      cursor.take(values.data(), count * sizeof(values[0]));
+      const std::uint8_t* from = cursor.take(count * sizeof(values[0]));
+      if (holds_rows(column)) {
+        take_planes<true>(from, values.data(), count);
+      } else {
+        take_planes<false>(from, values.data(), count);
+      }
     });
   }
   if (cursor.left() != 0) cursor.fail(fmt::format("has {} bytes too many", cursor.left()));

@@ -2,11 +2,14 @@
 // bytes.
 //
 // Records: u32 number of columns, then for each: u8 column number (order of columns.h), u64
-// elements, the raw elements. Empty columns are left out. Header: JSON text, the same that `info
-// --json` prints.
+// elements, and the elements by bytes: the lowest byte of all, then the next. /value/row as
+// differences to the row before. So arranged they take a tenth of the time to compress. Empty
+// columns are left out. Header: JSON text, the same that `info --json` prints.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,6 +27,11 @@ struct ToolStamp {
 ToolStamp this_tool();
 
 std::vector<std::uint8_t> encode_records(const TraceRecords& records);
+// The same in pieces of at most `memory`, one after the other; their sum is encoded_bytes().
+inline constexpr std::size_t kPayloadPiece = std::size_t{1} << 18;
+void encode_records(const TraceRecords& records, std::span<std::uint8_t, kPayloadPiece> memory,
+                    const std::function<void(std::span<const std::uint8_t>)>& take);
+std::uint64_t encoded_bytes(const TraceRecords& records);
 // Throws Error (damaged) with `what` as the place. The records are shape-checked only by the
 // caller.
 TraceRecords parse_records(std::span<const std::uint8_t> bytes, const std::string& what);

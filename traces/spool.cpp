@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <span>
+#include <vector>
 
 #include "models/error.h"
 #include "models/hash.h"
@@ -36,36 +38,76 @@ static_assert(sizeof(FrameHead) == kFrameHeaderBytes);
 
 std::string reason(int error) { return std::strerror(error); }
 
-struct Compressor {
-  ZSTD_CCtx* context = ZSTD_createCCtx();
-  ~Compressor() { ZSTD_freeCCtx(context); }
+// A thread's own. The payload is made and compressed in pieces, so that a frame in the making takes
+// little more than its compressed bytes.
+class Compressor {
+ public:
+  Compressor() : context_(ZSTD_createCCtx()), piece_(kPayloadPiece) {}
+  ~Compressor() { ZSTD_freeCCtx(context_); }
+  Compressor(const Compressor&) = delete;
+  Compressor& operator=(const Compressor&) = delete;
+
+  std::span<std::uint8_t, kPayloadPiece> piece() {
+    return std::span<std::uint8_t, kPayloadPiece>(piece_);
+  }
+  void begin(PackedFrame& frame) {
+    frame_ = &frame;
+    frame.bytes.reserve(kFrameHeaderBytes + frame.raw / 6);  // what rows and counts come to
+    frame.bytes.resize(kFrameHeaderBytes);
+    check(ZSTD_CCtx_reset(context_, ZSTD_reset_session_only));
+    check(ZSTD_CCtx_setParameter(context_, ZSTD_c_compressionLevel, 1));
+    check(ZSTD_CCtx_setPledgedSrcSize(context_, frame.raw));
+  }
+  void add(std::span<const std::uint8_t> raw) {
+    compress({raw.data(), raw.size(), 0}, ZSTD_e_continue);
+  }
+  void end() {
+    compress({nullptr, 0, 0}, ZSTD_e_end);
+    frame_->payload_crc =
+        crc32c(frame_->bytes.data() + kFrameHeaderBytes, frame_->bytes.size() - kFrameHeaderBytes);
+  }
+
+ private:
+  static std::size_t check(std::size_t code) {
+    if (ZSTD_isError(code))
+      throw resource_error({}, std::string("zstd: ") + ZSTD_getErrorName(code));
+    return code;
+  }
+  void compress(ZSTD_inBuffer in, ZSTD_EndDirective how) {
+    std::uint8_t out_memory[1 << 15];
+    for (;;) {
+      ZSTD_outBuffer out{out_memory, sizeof(out_memory), 0};
+      const std::size_t left = check(ZSTD_compressStream2(context_, &out, &in, how));
+      frame_->bytes.insert(frame_->bytes.end(), out_memory, out_memory + out.pos);
+      if (how == ZSTD_e_end ? left == 0 : in.pos == in.size) return;
+    }
+  }
+
+  ZSTD_CCtx* context_;
+  std::vector<std::uint8_t> piece_;
+  PackedFrame* frame_ = nullptr;
 };
 
-PackedFrame pack(const void* raw, std::size_t raw_bytes, std::uint32_t step,
-                 std::uint32_t records) {
+PackedFrame empty_frame(std::uint64_t raw_bytes, std::uint32_t step, std::uint32_t records) {
   if (raw_bytes > kMaxFrameBytes) {
     throw resource_error({}, fmt::format("step {} needs a frame of {} bytes", step, raw_bytes),
                          fmt::format("at most {}", kMaxFrameBytes),
                          "record scores of fewer layers (--scores)");
   }
-  thread_local Compressor compressor;
-  PackedFrame frame{{}, raw_bytes, step, records};
-  frame.bytes.resize(kFrameHeaderBytes + ZSTD_compressBound(raw_bytes));
-  const std::size_t packed =
-      ZSTD_compressCCtx(compressor.context, frame.bytes.data() + kFrameHeaderBytes,
-                        frame.bytes.size() - kFrameHeaderBytes, raw, raw_bytes, 1);
-  if (ZSTD_isError(packed))
-    throw resource_error({}, std::string("zstd: ") + ZSTD_getErrorName(packed));
-  frame.bytes.resize(kFrameHeaderBytes + packed);
-  return frame;
+  return {{}, raw_bytes, step, records, 0};
 }
 
 }  // namespace
 
 PackedFrame pack_frame(const TraceRecords& records) {
-  const std::vector<std::uint8_t> raw = encode_records(records);
-  return pack(raw.data(), raw.size(), records.step.front(),
-              static_cast<std::uint32_t>(records.size()));
+  thread_local Compressor compressor;
+  PackedFrame frame = empty_frame(encoded_bytes(records), records.step.front(),
+                                  static_cast<std::uint32_t>(records.size()));
+  compressor.begin(frame);
+  encode_records(records, compressor.piece(),
+                 [](std::span<const std::uint8_t> piece) { compressor.add(piece); });
+  compressor.end();
+  return frame;
 }
 
 SpoolWriter::SpoolWriter(const std::string& path, const TraceHeader& header, const ToolStamp& tool,
@@ -81,7 +123,12 @@ SpoolWriter::SpoolWriter(const std::string& path, const TraceHeader& header, con
   ::flock(fd_, LOCK_EX | LOCK_NB);
   const std::string text = encode_header(header, tool);
   try {
-    write_frame(kHeaderFrame, pack(text.data(), text.size(), 0, 0));
+    Compressor compressor;
+    PackedFrame frame = empty_frame(text.size(), 0, 0);
+    compressor.begin(frame);
+    compressor.add({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+    compressor.end();
+    write_frame(kHeaderFrame, std::move(frame));
   } catch (...) {  // a spool without a header frame is of no use
     ::unlink(path_.c_str());
     ::close(fd_);
@@ -107,7 +154,7 @@ void SpoolWriter::write_frame(std::uint16_t kind, PackedFrame packed_frame) {
   head.raw = packed_frame.raw;
   head.step = packed_frame.step;
   head.records = packed_frame.records;
-  head.payload_crc = crc32c(frame.data() + kFrameHeaderBytes, packed);
+  head.payload_crc = packed_frame.payload_crc;
   head.head_crc = crc32c(&head, kFrameHeaderBytes - sizeof(head.head_crc));
   std::memcpy(frame.data(), &head, sizeof(head));
 
@@ -203,8 +250,8 @@ std::string head_problem(const FrameHead& head, std::uint32_t number) {
     return "the checksum of the frame's head is wrong";
   }
   if (head.version != kSpoolVersion) {
-    return fmt::format("spool version {}, this tool reads {}; use a newer stoat", head.version,
-                       kSpoolVersion);
+    return fmt::format("spool version {}, this tool reads {}; use {} stoat", head.version,
+                       kSpoolVersion, head.version > kSpoolVersion ? "a newer" : "an older");
   }
   if (head.number != number) return fmt::format("frame {} where {} belongs", head.number, number);
   if (head.raw > kMaxFrameBytes || head.packed > ZSTD_compressBound(kMaxFrameBytes) ||

@@ -21,7 +21,7 @@ namespace stoat {
 
 enum class SpoolSync : std::uint8_t { kAtEnd, kEveryFrame };
 
-inline constexpr std::uint16_t kSpoolVersion = 1;
+inline constexpr std::uint16_t kSpoolVersion = 2;
 inline constexpr std::size_t kFrameHeaderBytes = 48;
 inline constexpr std::uint64_t kMaxFrameBytes = std::uint64_t{1}
                                                 << 30;  // raw and packed: a cap against bombs
@@ -32,6 +32,7 @@ struct PackedFrame {
   std::vector<std::uint8_t> bytes;  // room for the frame's header, then the payload
   std::uint64_t raw = 0;
   std::uint32_t step = 0, records = 0;
+  std::uint32_t payload_crc = 0;
 };
 
 // Safe to call on several threads at once. Throws Error (resource) when the frame is too large.

@@ -84,6 +84,9 @@ void Synthesizer::add_head(TraceRecords& out, const DrawSite& site, std::uint32_
   summary_.min_participation = std::min(summary_.min_participation, s.participation());
   summary_.max_participation = std::max(summary_.max_participation, s.participation());
   ++summary_.records;
+  if (o_.participation > 0 && std::abs(s.participation() / o_.participation - 1) > 0.01)
+    ++summary_.missed_records;
+  if (o_.sinks > context) ++summary_.clipped_sinks;
 
   const std::uint32_t budget = header_.budget_of_layer(site.layer);
   const bool dense = header_.method == Method::kDense || budget == 0;

@@ -47,6 +47,9 @@ struct SynthSummary {
   double mean_distinct_rows = 0;  // a record
   double mean_union_rows = 0;     // a KV group of a record's layer and step
   double mean_sigma = 0;
+  std::uint64_t missed_records =
+      0;  // participation off by more than 1 %: too few rows, or too sharp
+  std::uint64_t clipped_sinks = 0;  // records with fewer rows than sinks
 };
 
 TraceHeader synth_header(const SynthOptions& options);

@@ -266,7 +266,9 @@ int verb_synth(const SynthOptions& options, const std::string& out, bool force, 
            {"max_participation", summary.max_participation},
            {"mean_distinct_rows", summary.mean_distinct_rows},
            {"mean_union_rows", summary.mean_union_rows},
-           {"mean_sigma", summary.mean_sigma}});
+           {"mean_sigma", summary.mean_sigma},
+           {"missed_records", summary.missed_records},
+           {"clipped_sinks", summary.clipped_sinks}});
     return 0;
   }
   fmt::print("{}: {} steps, {} records, content hash {}\n", out, options.steps, summary.records,
@@ -278,6 +280,17 @@ int verb_synth(const SynthOptions& options, const std::string& out, bool force, 
              fmt::format("{:.1f}", summary.max_participation));
   fmt::print("  distinct rows  {:.1f} a query head, {:.1f} a KV group\n",
              summary.mean_distinct_rows, summary.mean_union_rows);
+  if (summary.missed_records > 0) {
+    fmt::print(
+        "  clamped        {} of {} records cannot have a participation of {:g}: their contexts "
+        "have fewer rows, or it is sharper than scores can say; they have {:.1f} to {:.1f}\n",
+        summary.missed_records, summary.records, options.participation, summary.min_participation,
+        summary.max_participation);
+  }
+  if (summary.clipped_sinks > 0) {
+    fmt::print("  clamped        {} of {} records have fewer rows than the {} sinks\n",
+               summary.clipped_sinks, summary.records, options.sinks);
+  }
   return 0;
 }
 

@@ -1,6 +1,7 @@
 // stoat-bench: times the attention kernels and the read floors on this machine's GPU; `step` runs
-// one step of each for a profiler; `bias` measures the sampled kernels' bias. Results to stdout as
-// a table, and with --json to a file that holds every sample.
+// one step of each for a profiler; `bias` measures the sampled kernels' bias; `--energy` reads the
+// board's energy counter around decode steps. Results to stdout as a table, and with --json to a
+// file that holds every sample.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "gpu/bench/bias.h"
+#include "gpu/bench/energy.h"
 #include "gpu/bench/measure.h"
 #include "gpu/bench/result_file.h"
 #include "models/error.h"
@@ -32,6 +34,9 @@ struct Options {
   std::uint32_t score_splits = 0, gather_splits = 0;
   std::string json, csv;
   BiasPlan bias;
+  bool energy = false;
+  double seconds = 5;
+  std::vector<std::string> methods{"dense", "prop:128"};
 };
 
 struct Job {
@@ -211,6 +216,17 @@ bool run_bias(const Options& options, const std::string& command) {
   return good;
 }
 
+void run_energy_verb(const Options& options, const std::string& command) {
+  if (options.contexts.size() > 1)
+    throw usage_error({"--energy"}, std::to_string(options.contexts.size()) + " contexts", "one");
+  EnergyPlan plan;
+  plan.batches = options.batches;
+  if (!options.contexts.empty()) plan.context = options.contexts.front();
+  plan.methods = options.methods;
+  plan.seconds = options.seconds;
+  run_energy(plan, options.json, command);
+}
+
 void add_shape_options(CLI::App& app, Options& options) {
   app.add_option("--batches,--batch", options.batches, "batch sizes")->delimiter(',');
   app.add_option("--contexts,--context", options.contexts, "context lengths")->delimiter(',');
@@ -248,6 +264,16 @@ int main(int argc, char** argv) {
   app.add_flag("--full", options.full, "contexts 4k to 128k");
   app.add_option("--replays", options.replays, "timed graph replays a row")
       ->check(CLI::Range(1, 10000));
+  CLI::Option* energy = app.add_flag(
+      "--energy", options.energy,
+      "joules a token and average power by the board's energy counter, whole decode steps and "
+      "attention alone (32k tokens)");
+  app.add_option("--seconds", options.seconds, "of work between two readings (--energy)")
+      ->check(CLI::Range(1.0, 600.0))
+      ->needs(energy);
+  app.add_option("--methods", options.methods, "dense, METHOD:BUDGET (--energy)")
+      ->delimiter(',')
+      ->needs(energy);
   app.set_version_flag("--version",
                        std::string(stoat::tool_version()) + " kernels " + kernel_hash());
   CLI::App* step = app.add_subcommand(
@@ -279,6 +305,10 @@ int main(int argc, char** argv) {
   try {
     if (bias->parsed())
       return run_bias(options, command) ? 0 : static_cast<int>(stoat::ExitCode::kPointsFailed);
+    if (options.energy) {
+      run_energy_verb(options, command);
+      return 0;
+    }
     step->parsed() ? run_step(options, command) : run_timing(options, command);
     return 0;
   } catch (const stoat::Error& error) {

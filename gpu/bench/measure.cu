@@ -16,7 +16,6 @@ namespace stoat::gpu {
 namespace {
 
 constexpr std::uint64_t kRotatedBytes = std::uint64_t{640} << 20;
-constexpr std::uint32_t kWarmUps = 3;
 constexpr std::uint32_t kTracedBudget = 2048;  // the largest of a traced item
 
 std::uint32_t pairs_of(const BenchShape& shape) {
@@ -207,14 +206,14 @@ Timing Bench::measure(const BenchShape& shape, const BenchItem& item, std::uint3
   check(cudaStreamEndCapture(m.stream, &graph), "end of capture");
   cudaGraphExec_t exec = nullptr;
   check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
-  for (std::uint32_t i = 0; i < kWarmUps + replays; ++i) {
+  for (std::uint32_t i = 0; i < kBenchWarmUps + replays; ++i) {
     check(cudaEventRecord(m.begin, m.stream), "cudaEventRecord");
     check(cudaGraphLaunch(exec, m.stream), "cudaGraphLaunch");
     check(cudaEventRecord(m.end, m.stream), "cudaEventRecord");
     check(cudaEventSynchronize(m.end), item.name().c_str());
     float milliseconds = 0;
     check(cudaEventElapsedTime(&milliseconds, m.begin, m.end), "cudaEventElapsedTime");
-    if (i >= kWarmUps)
+    if (i >= kBenchWarmUps)
       timing.microseconds.push_back(1000.0 * static_cast<double>(milliseconds) / timing.steps);
   }
   timing.sm_clock_mhz = sm_clock_mhz();

@@ -47,6 +47,8 @@ struct BenchItem {
 const std::vector<BenchItem>& bench_items();
 bool measured_by_default(const BenchShape& shape, const BenchItem& item);
 
+inline constexpr std::uint32_t kBenchWarmUps = 3;  // replays before the timed ones
+
 struct Timing {
   std::vector<double> microseconds;  // [replays] of one step: replay time / steps
   std::uint32_t steps = 0;           // in a graph

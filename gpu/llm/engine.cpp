@@ -3,7 +3,9 @@
 #include "gpu/llm/engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "gpu/attention/decode_launch.h"
@@ -12,6 +14,21 @@
 #include "models/llm/rope.h"
 
 namespace stoat::gpu {
+namespace {
+
+// Page numbers of all sequences in an order that no kernel can guess.
+std::vector<std::int32_t> shuffled_pages(std::uint32_t pages) {
+  std::vector<std::int32_t> order(pages);
+  std::iota(order.begin(), order.end(), 0);
+  for (std::uint32_t i = pages; i > 1; --i) {
+    const std::uint64_t bits = draw_u64(DrawSite{1, 0, i, 0, 0}, Purpose::kToken, 0);
+    std::swap(order[i - 1], order[mulhi64(bits, i)]);
+  }
+  return order;
+}
+
+}  // namespace
+
 Engine::State::State(const ModelConfig& c, DeviceWeights w, const EngineOptions& o)
     : config(c),
       weights(std::move(w)),
@@ -19,6 +36,7 @@ Engine::State::State(const ModelConfig& c, DeviceWeights w, const EngineOptions&
       capacity(rounded_capacity(o)),
       chunk(pass_rows(o)),
       multiprocessors(device_multiprocessors()),
+      page_shift(static_cast<std::uint32_t>(std::countr_zero(o.page_size))),
       sm_scale(1.0F / std::sqrt(static_cast<float>(c.head_dim))),
       layout(record_layout(c, o)),
       lengths(o.batch) {
@@ -32,10 +50,27 @@ Engine::State::State(const ModelConfig& c, DeviceWeights w, const EngineOptions&
       &buffers.x,        &buffers.next,    &buffers.squares, &buffers.qkv,    &buffers.q,
       &buffers.attended, &buffers.gate_up, &buffers.act,     &buffers.logits, &buffers.prompt};
   for (std::size_t i = 0; i < sizes.size(); ++i) *members[i] = DeviceMemory(sizes[i]);
-  keys = DeviceMemory(cache_bytes(c, o));
-  values = DeviceMemory(cache_bytes(c, o));
-  keys.clear(stream.get());
-  values.clear(stream.get());
+  const std::size_t cache_size = cache_bytes(c, o);
+  for (std::size_t lane = 0; lane < (o.full_stats ? 2 : 1); ++lane) {
+    for (DeviceMemory* memory : {&caches[lane].keys, &caches[lane].values}) {
+      *memory = DeviceMemory(cache_size);
+      memory->clear(stream.get());
+    }
+  }
+  if (o.ternary) {
+    features = DeviceMemory(cache_size);
+    features.clear(stream.get());
+  }
+  if (o.page_size > 0) {
+    const std::vector<std::int32_t> order = shuffled_pages(o.batch * (capacity >> page_shift));
+    page_table = DeviceMemory(order.size() * sizeof(std::int32_t));
+    copy_to_device(page_table.as<void>(), order.data(), page_table.size(), stream.get());
+    page_indptr = DeviceMemory((o.batch + 1) * sizeof(std::int32_t));
+    page_indices = DeviceMemory(page_table.size());
+    last_page_len = DeviceMemory(o.batch * sizeof(std::int32_t));
+    for (DeviceMemory& memory : unpaged) memory = DeviceMemory(cache_size / c.n_layers / o.batch);
+    stream.wait();
+  }
   rotary = DeviceMemory(rotary_bytes(c, o));
   const std::vector<float> frequencies = rope_frequencies(c.rope, c.head_dim);
   const DeviceMemory device_frequencies(frequencies.size() * sizeof(float));
@@ -50,22 +85,43 @@ Engine::State::State(const ModelConfig& c, DeviceWeights w, const EngineOptions&
   status = DeviceMemory(2 * sizeof(std::uint32_t));
   for (const DeviceMemory* memory : {&tokens, &context, &status, &buffers.logits})
     memory->clear(stream.get());
-  const auto [own, scores] = workspaces(c, o);
-  workspace = DeviceMemory(own);
-  codes = DeviceMemory(code_bytes(c, o));
-  exponents = DeviceMemory(code_bytes(c, o) / kTileRows * 2 + 256);
-  for (DeviceMemory& record : records) {
-    record = DeviceMemory(layout.bytes);
-    record.clear(stream.get());
+  const WorkspaceSizes work = workspaces(c, o);
+  together = layers_together(c, o);
+  const auto side_by_side = [this](std::size_t bytes) {
+    return DeviceMemory(together * ((bytes + 255) / 256 * 256));
+  };
+  workspace = side_by_side(work.method);
+  record_slots = device_slots(c, o);
+  for (std::size_t slot = 0; slot < record_slots; ++slot) {
+    records[slot] = DeviceMemory(layout.bytes);
+    records[slot].clear(stream.get());
   }
-  for (PinnedMemory& memory : host) memory = PinnedMemory(layout.bytes);
-  staging = PinnedMemory(2 * o.batch * sizeof(std::int32_t));
+  slots = std::make_shared<RecordSlots>(recording() ? host_slots(layout) : 1, layout.bytes);
+  staging = PinnedMemory(kMostSlots * o.batch * sizeof(std::int32_t));
+  const std::size_t outputs = std::size_t{o.batch} * q_width() * sizeof(float);
+  if (o.measures_outputs()) {
+    found = DeviceMemory(outputs);
+    exact = DeviceMemory(outputs);
+  }
+  if (o.full_stats) twin_logits = DeviceMemory(std::size_t{o.batch} * c.vocab_size * sizeof(float));
   stream.wait();
-  prepare_workspace(decode_params(0, 0), stream.get());
-  if (scores > 0) {
-    spare = DeviceMemory(std::size_t{o.batch} * q_width() * 2);
-    score_workspace = DeviceMemory(scores);
-    prepare_workspace(score_params(0, 0), stream.get());
+  if (work.scores > 0) {
+    spare = DeviceMemory(outputs);
+    score_workspace = side_by_side(work.scores);
+  }
+  for (std::uint32_t layer = 0; layer < together; ++layer) {
+    prepare_workspace(decode_params(layer, 0), stream.get());
+    if (work.scores > 0) prepare_workspace(score_params(layer, 0), stream.get());
+  }
+  if (wants_codes(o)) {
+    const DecodeParams p = work.scores > 0 ? score_params(0, 0) : decode_params(0, 0);
+    const WorkspaceLayout places = workspace_layout(p, choose_splits(p, multiprocessors));
+    code_at = places.code;
+    exponent_at = places.exponent;
+  }
+  if (work.exact > 0) {
+    exact_workspace = DeviceMemory(work.exact);
+    prepare_workspace(exact_params(0, Lane::kMethod), stream.get());
   }
 }
 
@@ -84,6 +140,7 @@ void Engine::prefill(std::uint32_t sequence, std::span<const std::int32_t> promp
                      const std::function<void(std::uint32_t)>& progress) {
   State& s = *state_;
   STOAT_ENSURE(sequence < s.options.batch && !prompt.empty(), "a prompt for one of the sequences");
+  STOAT_ENSURE(!s.twin_filled, "the twin follows from the first step on");
   std::uint32_t& length = s.lengths[sequence];
   if (prompt.size() + length >= s.capacity + std::size_t{1})
     throw usage_error({"prompt"}, std::to_string(prompt.size() + length) + " tokens",
@@ -109,8 +166,11 @@ void Engine::prefill(std::uint32_t sequence, std::span<const std::int32_t> promp
 void Engine::pretend_context(std::uint32_t rows, std::uint64_t seed) {
   State& s = *state_;
   STOAT_ENSURE(rows < s.capacity, "rows within the capacity");
-  launch_fill_normal(s.keys.as<void>(), s.keys.size() / 2, 1.5F, seed, s.stream.get());
-  launch_fill_normal(s.values.as<void>(), s.values.size() / 2, 1.0F, seed + 1, s.stream.get());
+  const KvMemory& to = s.caches[0];
+  launch_fill_normal(to.keys.as<void>(), to.keys.size() / 2, 1.5F, seed, s.stream.get());
+  launch_fill_normal(to.values.as<void>(), to.values.size() / 2, 1.0F, seed + 1, s.stream.get());
+  if (s.options.ternary)  // the numbers of other rows, but as many
+    launch_fill_normal(s.features.as<void>(), s.features.size() / 2, 1.5F, seed, s.stream.get());
   s.lengths.assign(s.lengths.size(), rows);
   const std::vector<std::uint32_t> next(s.lengths.size(), rows + 1);
   copy_to_device(s.context.as<void>(), next.data(), next.size() * sizeof(std::uint32_t),
@@ -120,32 +180,33 @@ void Engine::pretend_context(std::uint32_t rows, std::uint64_t seed) {
 
 void Engine::submit(std::span<const std::int32_t> tokens) {
   State& s = *state_;
-  const auto slot = static_cast<std::uint32_t>(s.submitted % 2);
+  const bool recording = s.recording();
+  const auto turn = static_cast<std::uint32_t>(s.submitted % kMostSlots);
+  const auto slot = static_cast<std::uint32_t>(s.submitted % s.record_slots);
   const Stream stream = s.stream.get();
-  STOAT_ENSURE(!s.options.record || waiting() < 2, "at most two steps wait");
+  STOAT_ENSURE(!recording || waiting() < depth(), "not too many steps wait");
   for (std::uint32_t& length : s.lengths) {
     STOAT_ENSURE(length < s.capacity, "the KV cache has room for one more row");
     ++length;
   }
-  if (s.submitted >= 2) s.copied[slot].make_wait(stream);
+  if (s.options.full_stats && !s.twin_filled) {
+    const std::size_t bytes = s.caches[0].keys.size();
+    copy_on_device(s.caches[1].keys.as<void>(), s.caches[0].keys.as<void>(), bytes, stream);
+    copy_on_device(s.caches[1].values.as<void>(), s.caches[0].values.as<void>(), bytes, stream);
+    s.twin_filled = true;
+  }
   if (!tokens.empty()) {
     STOAT_ENSURE(tokens.size() == s.options.batch, "one token a sequence");
-    if (s.submitted >= 2) s.copied[slot].wait();
-    auto* pinned = s.staging.as<std::int32_t>() + std::size_t{slot} * s.options.batch;
+    if (s.submitted >= kMostSlots) s.stepped[turn].wait();
+    auto* pinned = s.staging.as<std::int32_t>() + std::size_t{turn} * s.options.batch;
     std::copy(tokens.begin(), tokens.end(), pinned);
     copy_to_device(s.tokens.as<void>(), pinned, tokens.size_bytes(), stream);
   }
-  const DeviceMemory& record = s.records[slot];
-  const std::size_t bytes = s.options.batch * sizeof(std::int32_t);
-  copy_on_device(record.as<void>(s.layout.fed), s.tokens.as<void>(), bytes, stream);
-  copy_on_device(record.as<void>(s.layout.context), s.context.as<void>(), bytes, stream);
   // The first step of each kind runs without a graph: it loads the kernels.
   if (s.submitted < 2) {
     s.queue_step(slot);
   } else {
-    // Without a recording both slots are the same.
-    const bool recording = s.options.record || s.wants_codes();
-    DeviceGraph& graph = s.graph[recording ? slot : 0];
+    DeviceGraph& graph = s.graph[slot];
     if (!graph.ready()) {
       graph.begin(stream);
       s.queue_step(slot);
@@ -153,27 +214,37 @@ void Engine::submit(std::span<const std::int32_t> tokens) {
     }
     graph.launch(stream);
   }
-  copy_on_device(record.as<void>(s.layout.chosen), s.tokens.as<void>(), bytes, stream);
-  copy_on_device(record.as<void>(s.layout.status), s.status.as<void>(), 8, stream);
-  s.stepped[slot].record(stream);
-  s.stepped[slot].make_wait(s.copies.get());
-  copy_to_host(s.host[slot].as<void>(), record.as<void>(), s.layout.bytes, s.copies.get());
-  s.copied[slot].record(s.copies.get());
+  s.stepped[turn].record(stream);
   ++s.submitted;
+}
+
+// The recording of a step to the host, when it has ended; returns the place.
+std::uint32_t Engine::State::fetch(std::uint64_t step) {
+  const std::uint32_t place = slots->acquire();
+  const PinnedMemory& memory = slots->memory(place);
+  const DeviceMemory& record = records[step % record_slots];
+  const Stream to = copies.get();
+  stepped[step % kMostSlots].make_wait(to);
+  copy_to_host(memory.as<void>(), record.as<void>(), layout.bytes, to);
+  // Bits stay once set, so those of a later step do no harm.
+  copy_to_host(memory.as<void>(layout.status), status.as<void>(), status.size(), to);
+  slots->copied(place).record(to);
+  slots->copied(place).wait();
+  return place;
 }
 
 std::uint32_t Engine::waiting() const {
   return static_cast<std::uint32_t>(state_->submitted - state_->collected);
 }
+std::uint32_t Engine::depth() const { return state_->record_slots; }
 
 StepRecord Engine::collect() {
   State& s = *state_;
   STOAT_ENSURE(waiting() > 0, "a step was submitted");
-  if (!s.options.record) s.collected = std::max(s.collected, s.submitted - 1);
-  const auto slot = static_cast<std::uint32_t>(s.collected % 2);
-  s.copied[slot].wait();
+  if (!s.recording()) s.collected = s.submitted - 1;
+  // Handed out before it is looked at: an error gives the place back.
+  const StepRecord record{&s.layout, s.slots->hand_out(s.fetch(s.collected))};
   ++s.collected;
-  const StepRecord record{&s.layout, &s.host[slot]};
   const std::uint32_t found = *record.part<std::uint32_t>(s.layout.status);
   if (found == 0) return record;
   std::string what;
@@ -211,6 +282,36 @@ std::vector<float> Engine::logits(std::uint32_t sequence) {
                values.size() * sizeof(float), state_->stream.get());
   state_->stream.wait();
   return values;
+}
+
+std::vector<std::uint16_t> Engine::cached(CachePart part, std::uint32_t layer,
+                                          std::uint32_t sequence) {
+  State& s = *state_;
+  STOAT_ENSURE(part != CachePart::kKeyFeatures || s.options.ternary, "a feature-major copy");
+  const bool by_feature = part == CachePart::kKeyFeatures;
+  const DeviceMemory& memory = by_feature                 ? s.features
+                               : part == CachePart::kKeys ? s.caches[0].keys
+                                                          : s.caches[0].values;
+  std::vector<std::uint16_t> all(memory.size() / 2 / s.config.n_layers);
+  std::vector<std::int32_t> table(s.page_table.size() / sizeof(std::int32_t));
+  s.stream.wait();
+  copy_to_host(all.data(), s.cache(memory, layer, 0), 2 * all.size(), s.stream.get());
+  copy_to_host(table.data(), s.page_table.as<void>(), s.page_table.size(), s.stream.get());
+  s.stream.wait();
+  const std::size_t rows = s.lengths[sequence], heads = s.config.n_kv_heads, d = s.config.head_dim;
+  const std::size_t page_rows = table.empty() ? s.capacity : s.options.page_size;
+  std::vector<std::uint16_t> found;
+  for (std::size_t i = 0; i < heads * rows * d; ++i) {
+    const std::size_t head = i / (rows * d), row = i / d % rows, feature = i % d;
+    const std::size_t page =
+        table.empty() ? sequence
+                      : static_cast<std::size_t>(
+                            table[sequence * (s.capacity / page_rows) + row / page_rows]);
+    const std::size_t first = (page * heads + head) * page_rows * d, within = row % page_rows;
+    found.push_back(
+        all[first + (by_feature ? feature * page_rows + within : within * d + feature)]);
+  }
+  return found;
 }
 
 double Engine::time_part(StepPart part, std::uint32_t repeats) {

@@ -7,9 +7,11 @@
 // the host while the next one runs; collect() hands it out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +21,7 @@
 #include "models/llm/config.h"
 #include "models/llm/token_choice.h"
 #include "models/sampling/selection.h"
+#include "models/sampling/ternary.h"
 
 namespace stoat::gpu {
 
@@ -29,13 +32,20 @@ struct EngineOptions {
   std::vector<std::uint32_t> budgets;  // one, or [n_layers]; empty for dense
   std::uint64_t seed = 0;
   TokenChoice choice;
-  bool record = false;             // rows and counts of every step
-  bool stats = false;              // and the fast statistics
-  std::vector<bool> score_layers;  // [n_layers] and the codes of these layers; empty: none
+  std::optional<TernaryOptions> ternary;  // scores from ternary queries; the method is not dense
+  std::uint32_t page_size = 0;            // rows of a page of the KV cache; 0: contiguous
+  bool record = false;                    // rows and counts of every step
+  bool stats = false;                     // and the fast statistics
+  bool full_stats = false;  // and errors against exact attention, and a dense twin (needs stats)
+  std::vector<std::uint32_t> probe_budgets;  // and the output's error at these budgets
+  std::vector<bool> score_layers;            // [n_layers] and the codes of these layers
+  bool queries = false;                      // and the queries, as attention got them
 
   std::uint32_t budget_of_layer(std::uint32_t layer) const;  // 0 for dense
   std::uint32_t largest_budget() const;
   bool any_scores() const;
+  bool measures_outputs() const { return full_stats || !probe_budgets.empty(); }
+  std::uint32_t stats_columns() const;
 };
 
 // Where the parts of a step's recording begin, in bytes.
@@ -47,10 +57,16 @@ struct RecordLayout {
   std::size_t lost = 0;       // u32 [1]
   std::size_t row = 0;        // u32 [layers, batch, q_heads, slots]
   std::size_t count = 0;      // u16 the same
-  std::size_t stats = 0;      // f32 [layers, batch, q_heads, 6]
+  std::size_t stats = 0;      // f32 [layers, batch, q_heads, stats_columns()]
   std::size_t exponent = 0;   // i32 [score layers, batch, q_heads, tiles]
   std::size_t code = 0;       // u16 [score layers, batch, q_heads, tiles, 256]
   std::size_t tile_mass = 0;  // u64 [layers, batch, q_heads, tiles] flash only
+  std::size_t key_mask = 0;   // u8 [layers, batch, q_heads, draws, head_dim / 8] ternary only
+  std::size_t key_sign = 0;   // u8 [layers, batch, q_heads, head_dim / 8]
+  std::size_t error = 0;      // f32 [layers, batch, q_heads] full statistics only
+  std::size_t twin = 0;       // f32 [batch, 2] total variation, top-1 agreement; the same
+  std::size_t probe = 0;      // f32 [layers, batch, q_heads, probe budgets]
+  std::size_t query = 0;      // bf16 [layers, batch, q_heads, head_dim]
   std::size_t bytes = 0;
   std::uint32_t slots = 0, tiles = 0;
 };
@@ -61,13 +77,16 @@ enum class StepPart : std::uint8_t { kQkv, kRotate, kAttention, kO, kGateUp, kDo
 inline constexpr const char* kStepParts[] = {"qkv",     "rotate", "attention", "o",
                                              "gate_up", "down",   "head",      "token"};
 
-// What a step left on the host; valid until two more steps were submitted.
+enum class CachePart : std::uint8_t { kKeys, kValues, kKeyFeatures };
+
+// What a step left on the host. Holds one of the engine's few places there: submit() waits until
+// one is free.
 struct StepRecord {
   const RecordLayout* layout = nullptr;
-  const PinnedMemory* memory = nullptr;
+  std::shared_ptr<const std::byte> bytes;  // [layout->bytes]
   template <class T>
   const T* part(std::size_t offset) const {
-    return memory->as<T>(offset);
+    return reinterpret_cast<const T*>(bytes.get() + offset);
   }
 };
 
@@ -89,15 +108,27 @@ class Engine {
   // Pretends that every sequence holds `rows` rows (random numbers): for measuring.
   void pretend_context(std::uint32_t rows, std::uint64_t seed);
 
-  // Queues a step. tokens: [batch] to feed; empty: those that were chosen. At most two steps may
-  // wait for collect() when recording.
+  // Queues a step. tokens: [batch] to feed; empty: those that were chosen. At most depth() steps
+  // may wait for collect() when recording.
   void submit(std::span<const std::int32_t> tokens = {});
   // Waits for the oldest submitted step. Throws Error for what the device reports.
   StepRecord collect();
   std::uint32_t waiting() const;
+  std::uint32_t depth() const;
   // After prefill: the chosen tokens. [batch]
   std::vector<std::int32_t> chosen();
   std::vector<float> logits(std::uint32_t sequence);  // of the last step or prefill; [vocab]
+
+  // Other methods on the same cached rows (engine_reuse.cpp), where nothing is recorded.
+  // Throws Error (usage) for what the kernels refuse.
+  void use_method(Method method, std::vector<std::uint32_t> budgets,
+                  std::optional<TernaryOptions> ternary, std::uint64_t seed);
+  // Drops the rows past these lengths. [batch]
+  void rewind(std::span<const std::uint32_t> lengths);
+  void all_logits(std::vector<float>& values);  // of the last step; [batch, vocab]
+  // What the cache holds of a sequence, in the order of its rows, wherever its pages lie: for
+  // tests. bf16 [kv_heads, rows, head_dim]
+  std::vector<std::uint16_t> cached(CachePart part, std::uint32_t layer, std::uint32_t sequence);
   void wait() const;
   // Microseconds a step spends in kernels of this kind, run by themselves (batch up to 16). Leaves
   // the sequences in no useful state.

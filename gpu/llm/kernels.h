@@ -79,6 +79,12 @@ struct RotateParams {
   void* k_cache = nullptr;     // bf16 [sequences, kv_heads, capacity, head_dim]
   void* v_cache = nullptr;     // the same
   std::uint32_t capacity = 0;  // rows a sequence has room for
+  // Paged caches: bf16 [pages, kv_heads, 2^page_shift, head_dim].
+  const std::int32_t* pages = nullptr;  // [sequences, capacity >> page_shift]; null: contiguous
+  std::uint32_t page_shift = 0;
+  // K a second time, feature by feature: bf16 [sequences, kv_heads, head_dim, capacity], or
+  // [pages, kv_heads, head_dim, 2^page_shift]; null: not wanted.
+  void* k_features = nullptr;
 };
 void launch_rotate(const RotateParams& params, Stream stream);
 
@@ -99,6 +105,22 @@ struct PrefillParams {
 };
 void launch_prefill_attention(const PrefillParams& params, Stream stream);
 
+// Page lists as gpu/attention wants them, from fixed tables and the lengths of now.
+struct PageListParams {
+  const std::int32_t* pages = nullptr;         // [batch, capacity >> page_shift]
+  const std::uint32_t* context_len = nullptr;  // [batch]
+  std::uint32_t batch = 0, capacity = 0, page_shift = 0;
+  std::int32_t* indptr = nullptr;         // [batch + 1] out
+  std::int32_t* indices = nullptr;        // [batch * (capacity >> page_shift)] out
+  std::int32_t* last_page_len = nullptr;  // [batch] out
+};
+void launch_page_lists(const PageListParams& params, Stream stream);
+// Rows [0, rows) of a paged cache of one sequence side by side: to[head, row] = from[page, head].
+// pages: [ceil(rows / 2^page_shift)]; to: [kv_heads, to_capacity, head_dim]
+void launch_gather_pages(const void* from, void* to, const std::int32_t* pages,
+                         std::uint32_t page_shift, std::uint32_t rows, std::uint32_t kv_heads,
+                         std::uint32_t head_dim, std::uint32_t to_capacity, Stream stream);
+
 // The next token of every sequence from its logits (models/llm/token_choice.h), and one more row of
 // context. status: kBadLogits where a logit is not finite.
 inline constexpr std::uint32_t kBadLogits = 1U << 8;
@@ -113,24 +135,50 @@ struct TokenParams {
   std::uint32_t* context_len = nullptr;        // [rows] counts the token that was fed; + 1
   const std::uint32_t* lut = nullptr;          // [2048]
   std::uint32_t* status = nullptr;             // [1]
+  // What was fed, the rows that it saw and what follows, once more for a recording: [rows] each;
+  // null: not wanted.
+  std::int32_t* fed_out = nullptr;
+  std::uint32_t* context_out = nullptr;
+  std::int32_t* chosen_out = nullptr;
 };
 void launch_choose_token(const TokenParams& params, Stream stream);
 
-// Statistics of one softmax row from its codes, in the order of the trace's fast columns.
+// Statistics of one softmax row from its codes, in the order of the trace's columns.
 inline constexpr std::uint32_t kFastStats = 6;  // lse max entropy mass_top1 mass_token0
                                                 // participation
+inline constexpr std::uint32_t kFullStats = 8;  // and mass_top8 mass_top32
 struct StatsParams {
-  const std::uint16_t* code = nullptr;     // [heads, tiles, 256]
-  const std::int32_t* exponent = nullptr;  // [heads, tiles]
-  std::uint32_t tiles = 0;                 // of max_context
+  const std::uint16_t* code = nullptr;     // [layers][heads, tiles, 256]
+  const std::int32_t* exponent = nullptr;  // [layers][heads, tiles]
+  std::uint32_t layers = 1;
+  std::size_t layer_stride = 0;  // bytes from a layer's to the next one's, of both
+  std::uint32_t tiles = 0;       // of max_context
   std::uint32_t sequences = 0, q_heads = 0;
   const std::uint32_t* context_len = nullptr;  // [sequences]
-  float* stats = nullptr;                      // [heads, kFastStats]; null: not wanted
-  const std::uint32_t* lut = nullptr;          // [2048]
+  float* stats = nullptr;                      // [layers, heads, columns]; null: not wanted
+  std::uint32_t columns = kFastStats;          // or kFullStats
+  bool forget = false;  // the codes are undefined afterwards, and not written to memory; not with
+                        // kFullStats, and the codes are aligned to 128 bytes
+  const std::uint32_t* lut = nullptr;  // [2048]
   // T_t of the ruler (models/sampling), 0 past the end; null: not wanted.
-  std::uint64_t* tile_mass = nullptr;  // [heads, tiles]
+  std::uint64_t* tile_mass = nullptr;  // [layers, heads, tiles]
 };
 void launch_stats(const StatsParams& params, Stream stream);
+
+// ||found - exact|| / ||exact|| of every head (0 where both are 0), and found in bf16.
+struct CompareParams {
+  const float* found = nullptr;  // [heads, head_dim]
+  const float* exact = nullptr;  // [heads, head_dim]; null: no error wanted
+  void* rounded = nullptr;       // bf16 [heads, head_dim]; null: not wanted
+  float* error = nullptr;        // of head h at h * error_stride
+  std::uint32_t heads = 0, head_dim = 0, error_stride = 1;
+};
+void launch_compare_outputs(const CompareParams& params, Stream stream);
+
+// Half the sum of |p - q| of two softmax rows, and 1 where their largest logits agree, else 0.
+// a, b: [rows, vocab]; out: [rows, 2]
+void launch_compare_logits(const float* a, const float* b, float* out, std::uint32_t rows,
+                           std::uint32_t vocab, Stream stream);
 
 // bf16 normal numbers of standard deviation `spread`; n even. The same for the same key.
 void launch_fill_normal(void* data, std::uint64_t n, float spread, std::uint64_t key,

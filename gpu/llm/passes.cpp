@@ -14,7 +14,7 @@ std::byte* Engine::State::cache(const DeviceMemory& memory, std::uint32_t layer,
   return memory.as<std::byte>((std::size_t{layer} * options.batch + sequence) * one);
 }
 
-RotateParams Engine::State::rotation(std::uint32_t layer, std::uint32_t rows) const {
+RotateParams Engine::State::rotation(std::uint32_t layer, std::uint32_t rows, Lane lane) const {
   const LayerPointers& w = weights.pointers().layers[layer];
   RotateParams p;
   p.qkv = buffers.qkv.as<float>();
@@ -28,9 +28,12 @@ RotateParams Engine::State::rotation(std::uint32_t layer, std::uint32_t rows) co
   p.kv_heads = config.n_kv_heads;
   p.head_dim = config.head_dim;
   p.q = buffers.q.as<void>();
-  p.k_cache = cache(keys, layer, 0);
-  p.v_cache = cache(values, layer, 0);
+  p.k_cache = cache(lane_cache(lane).keys, layer, 0);
+  p.v_cache = cache(lane_cache(lane).values, layer, 0);
   p.capacity = capacity;
+  if (options.page_size > 0) p.pages = page_table.as<std::int32_t>();
+  p.page_shift = page_shift;
+  if (options.ternary && lane == Lane::kMethod) p.k_features = cache(features, layer, 0);
   return p;
 }
 
@@ -54,6 +57,34 @@ void Engine::State::wide_layer(const LayerPointers& w, std::uint32_t rows, const
   blas().multiply(b.act.as<void>(), w.down, b.x.as<float>(), rows, hidden, middle, true, s);
 }
 
+void Engine::State::prefill_attention(std::uint32_t layer, std::uint32_t sequence,
+                                      std::uint32_t start, std::uint32_t rows) {
+  const KvMemory& from = lane_cache(Lane::kMethod);
+  PrefillParams p;
+  p.q = buffers.q.as<void>();
+  p.k = cache(from.keys, layer, sequence);
+  p.v = cache(from.values, layer, sequence);
+  p.out = buffers.attended.as<void>();
+  p.rows = rows;
+  p.start = start;
+  p.q_heads = config.n_q_heads;
+  p.kv_heads = config.n_kv_heads;
+  p.head_dim = config.head_dim;
+  p.capacity = capacity;
+  p.sm_scale = sm_scale;
+  if (options.page_size > 0) {
+    const auto* pages =
+        page_table.as<std::int32_t>() + std::size_t{sequence} * (capacity >> page_shift);
+    const void* const paged[] = {cache(from.keys, layer, 0), cache(from.values, layer, 0)};
+    for (std::size_t i = 0; i < 2; ++i)
+      launch_gather_pages(paged[i], unpaged[i].as<void>(), pages, page_shift, start + rows,
+                          config.n_kv_heads, config.head_dim, capacity, stream.get());
+    p.k = unpaged[0].as<void>();
+    p.v = unpaged[1].as<void>();
+  }
+  launch_prefill_attention(p, stream.get());
+}
+
 void Engine::State::prefill_chunk(std::uint32_t sequence, std::uint32_t start, std::uint32_t rows,
                                   bool last) {
   const Stream s = stream.get();
@@ -63,22 +94,11 @@ void Engine::State::prefill_chunk(std::uint32_t sequence, std::uint32_t start, s
   launch_embed(b.prompt.as<std::int32_t>(), model.embedding, nullptr, b.x.as<float>(), nullptr,
                nullptr, rows, hidden, s);
   for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
-    RotateParams turn = rotation(layer, rows);
+    RotateParams turn = rotation(layer, rows, Lane::kMethod);
     turn.sequence = sequence;
     turn.start = start;
-    PrefillParams p;
-    p.q = b.q.as<void>();
-    p.k = cache(keys, layer, sequence);
-    p.v = cache(values, layer, sequence);
-    p.out = b.attended.as<void>();
-    p.rows = rows;
-    p.start = start;
-    p.q_heads = config.n_q_heads;
-    p.kv_heads = config.n_kv_heads;
-    p.head_dim = config.head_dim;
-    p.capacity = capacity;
-    p.sm_scale = sm_scale;
-    wide_layer(model.layers[layer], rows, turn, [&] { launch_prefill_attention(p, s); });
+    wide_layer(model.layers[layer], rows, turn,
+               [&] { prefill_attention(layer, sequence, start, rows); });
   }
   if (!last) return;
   launch_rms_norm(b.x.as<float>() + std::size_t{rows - 1} * hidden, model.final_norm,
@@ -104,88 +124,6 @@ SkinnyParams Engine::State::product(const DeviceMemory& input, const void* weigh
     p.norm_eps = static_cast<float>(config.rms_norm_eps);
   }
   return p;
-}
-
-DecodeParams Engine::State::decode_params(std::uint32_t layer, std::uint32_t slot) const {
-  DecodeParams p;
-  p.batch = options.batch;
-  p.q_heads = config.n_q_heads;
-  p.kv_heads = config.n_kv_heads;
-  p.head_dim = config.head_dim;
-  p.max_context = capacity;
-  p.q = buffers.q.as<void>();
-  p.k = cache(keys, layer, 0);
-  p.v = cache(values, layer, 0);
-  p.kv_layout = KvLayout::kHnd;
-  p.kv_capacity = capacity;
-  p.context_len = context.as<std::uint32_t>();
-  p.sm_scale = sm_scale;
-  p.method = options.method;
-  p.budget = options.budget_of_layer(layer);
-  p.seed = options.seed;
-  p.layer = layer;
-  p.kv_is_stable = true;  // the kernel before is the rotation: it writes the newest row only
-  p.out = buffers.attended.as<void>();
-  p.status = status.as<std::uint32_t>();
-  if (options.record && options.method != Method::kDense) {
-    const std::size_t at = std::size_t{layer} * options.batch * config.n_q_heads * layout.slots;
-    p.trace = TraceSink{records[slot].as<std::uint32_t>(layout.row) + at,
-                        records[slot].as<std::uint16_t>(layout.count) + at, layout.slots,
-                        status.as<std::uint32_t>() + 1};
-  }
-  if (wants_codes() && options.method != Method::kDense)
-    p.scores = ScoreSink{codes.as<std::uint16_t>(), exponents.as<std::int32_t>(), nullptr};
-  p.workspace = workspace.as<void>();
-  p.workspace_size = workspace.size();
-  return p;
-}
-
-// The scores of a dense step: a sampled launch of its own, whose output nobody reads.
-DecodeParams Engine::State::score_params(std::uint32_t layer, std::uint32_t slot) const {
-  DecodeParams p = decode_params(layer, slot);
-  p.method = Method::kProp;
-  p.budget = 1;
-  p.trace = {};
-  p.kv_is_stable = false;
-  p.out = spare.as<void>();
-  p.scores = ScoreSink{codes.as<std::uint16_t>(), exponents.as<std::int32_t>(), nullptr};
-  p.workspace = score_workspace.as<void>();
-  p.workspace_size = score_workspace.size();
-  return p;
-}
-
-void Engine::State::record_scores(std::uint32_t layer, std::uint32_t slot,
-                                  const DecodeParams& params) {
-  const std::size_t heads = std::size_t{options.batch} * config.n_q_heads;
-  const DeviceMemory& to = records[slot];
-  StatsParams p;
-  p.code = codes.as<std::uint16_t>();
-  p.exponent = exponents.as<std::int32_t>();
-  p.tiles = layout.tiles;
-  p.sequences = options.batch;
-  p.q_heads = config.n_q_heads;
-  p.context_len = params.context_len;
-  p.lut = lut.as<std::uint32_t>();
-  if (options.stats) p.stats = to.as<float>(layout.stats) + layer * heads * kFastStats;
-  if (flash_trace())
-    p.tile_mass = to.as<std::uint64_t>(layout.tile_mass) + layer * heads * layout.tiles;
-  if (p.stats || p.tile_mass) launch_stats(p, stream.get());
-  if (layer >= options.score_layers.size() || !options.score_layers[layer]) return;
-  const auto before = static_cast<std::size_t>(
-      std::count(options.score_layers.begin(), options.score_layers.begin() + layer, true));
-  const std::size_t tiles = heads * layout.tiles;
-  copy_on_device(to.as<std::int32_t>(layout.exponent) + before * tiles, exponents.as<void>(),
-                 tiles * sizeof(std::int32_t), stream.get());
-  copy_on_device(to.as<std::uint16_t>(layout.code) + before * tiles * kTileRows, codes.as<void>(),
-                 tiles * kTileRows * sizeof(std::uint16_t), stream.get());
-}
-
-void Engine::State::attend(std::uint32_t layer, std::uint32_t slot) {
-  const DecodeParams params = decode_params(layer, slot);
-  launch_decode(params, stream.get());
-  if (!wants_codes()) return;
-  if (options.method == Method::kDense) launch_decode(score_params(layer, slot), stream.get());
-  record_scores(layer, slot, params);
 }
 
 // The products of a layer for up to 16 rows. On entry `next` is the input times the norm's weight,
@@ -219,33 +157,34 @@ LayerProducts Engine::State::layer_products(std::uint32_t layer) const {
   return p;
 }
 
-void Engine::State::queue_head() {
+void Engine::State::queue_head(Lane lane) {
+  auto* const logits = (lane == Lane::kMethod ? buffers.logits : twin_logits).as<float>();
   if (narrow()) {
     SkinnyParams head = product(buffers.next, weights.pointers().head, options.batch,
                                 config.vocab_size, config.hidden_size, true);
-    head.y = buffers.logits.as<float>();
+    head.y = logits;
     launch_skinny(head, multiprocessors, stream.get());
     return;
   }
   launch_rms_norm(buffers.x.as<float>(), weights.pointers().final_norm, buffers.next.as<void>(),
                   options.batch, config.hidden_size, static_cast<float>(config.rms_norm_eps),
                   stream.get());
-  blas().multiply(buffers.next.as<void>(), weights.pointers().head, buffers.logits.as<float>(),
-                  options.batch, config.vocab_size, config.hidden_size, false, stream.get());
+  blas().multiply(buffers.next.as<void>(), weights.pointers().head, logits, options.batch,
+                  config.vocab_size, config.hidden_size, false, stream.get());
 }
 
-RotateParams Engine::State::decode_rotation(std::uint32_t layer) const {
-  RotateParams turn = rotation(layer, options.batch);
+RotateParams Engine::State::decode_rotation(std::uint32_t layer, Lane lane) const {
+  RotateParams turn = rotation(layer, options.batch, lane);
   turn.context_len = context.as<std::uint32_t>();
   return turn;
 }
 
-void Engine::State::decode_layer(std::uint32_t layer, std::uint32_t slot) {
+void Engine::State::decode_layer(std::uint32_t layer, std::uint32_t slot, Lane lane) {
   const Stream s = stream.get();
   const LayerProducts products = layer_products(layer);
   launch_skinny(products.qkv, multiprocessors, s);
-  launch_rotate(decode_rotation(layer), s);
-  attend(layer, slot);
+  launch_rotate(decode_rotation(layer, lane), s);
+  attend(layer, slot, lane);
   launch_skinny(products.o, multiprocessors, s);
   launch_skinny(products.gate_up, multiprocessors, s);
   launch_skinny(products.down, multiprocessors, s);
@@ -254,12 +193,12 @@ void Engine::State::decode_layer(std::uint32_t layer, std::uint32_t slot) {
 // All kernels of one kind of a step, for timing.
 void Engine::State::queue_part(StepPart part) {
   const Stream s = stream.get();
-  if (part == StepPart::kHead) return queue_head();
+  if (part == StepPart::kHead) return queue_head(Lane::kMethod);
   if (part == StepPart::kToken) return launch_choose_token(token_params(), s);
   for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
     const LayerProducts products = layer_products(layer);
     if (part == StepPart::kQkv) launch_skinny(products.qkv, multiprocessors, s);
-    if (part == StepPart::kRotate) launch_rotate(decode_rotation(layer), s);
+    if (part == StepPart::kRotate) launch_rotate(decode_rotation(layer, Lane::kMethod), s);
     if (part == StepPart::kAttention) {
       DecodeParams params = decode_params(layer, 0);
       params.kv_is_stable = false;  // attention follows attention here
@@ -286,7 +225,7 @@ TokenParams Engine::State::token_params() {
   return p;
 }
 
-void Engine::State::queue_step(std::uint32_t slot) {
+void Engine::State::queue_forward(std::uint32_t slot, Lane lane) {
   const Stream s = stream.get();
   const PassBuffers& b = buffers;
   const ModelPointers& model = weights.pointers();
@@ -297,13 +236,43 @@ void Engine::State::queue_step(std::uint32_t slot) {
                few ? b.squares.as<float>() : nullptr, rows, hidden, s);
   for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
     if (few) {
-      decode_layer(layer, slot);
+      decode_layer(layer, slot, lane);
       continue;
     }
-    wide_layer(model.layers[layer], rows, decode_rotation(layer), [&] { attend(layer, slot); });
+    wide_layer(model.layers[layer], rows, decode_rotation(layer, lane),
+               [&] { attend(layer, slot, lane); });
   }
-  queue_head();
-  launch_choose_token(token_params(), s);
+  queue_head(lane);
+}
+
+void Engine::State::queue_page_lists() {
+  PageListParams p;
+  p.pages = page_table.as<std::int32_t>();
+  p.context_len = context.as<std::uint32_t>();
+  p.batch = options.batch;
+  p.capacity = capacity;
+  p.page_shift = page_shift;
+  p.indptr = page_indptr.as<std::int32_t>();
+  p.indices = page_indices.as<std::int32_t>();
+  p.last_page_len = last_page_len.as<std::int32_t>();
+  launch_page_lists(p, stream.get());
+}
+
+void Engine::State::queue_step(std::uint32_t slot) {
+  const DeviceMemory& record = records[slot];
+  if (options.page_size > 0) queue_page_lists();
+  queue_forward(slot, Lane::kMethod);
+  if (options.full_stats) {
+    queue_forward(slot, Lane::kTwin);
+    launch_compare_logits(buffers.logits.as<float>(), twin_logits.as<float>(),
+                          record.as<float>(layout.twin), options.batch, config.vocab_size,
+                          stream.get());
+  }
+  TokenParams choice = token_params();
+  choice.fed_out = record.as<std::int32_t>(layout.fed);
+  choice.context_out = record.as<std::uint32_t>(layout.context);
+  choice.chosen_out = record.as<std::int32_t>(layout.chosen);
+  launch_choose_token(choice, stream.get());
 }
 
 }  // namespace stoat::gpu

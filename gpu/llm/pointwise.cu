@@ -117,13 +117,26 @@ __global__ __launch_bounds__(kThreads) void rotate(const __grid_constant__ Rotat
     }
   }
   Bf16* to;
+  Bf16* features = nullptr;
+  std::size_t stride = 0;  // between features
   if (is_q) {
     to = static_cast<Bf16*>(p.q) + (static_cast<std::size_t>(row) * p.q_heads + head) * p.head_dim;
   } else {
     const std::uint32_t kv_head = (head - p.q_heads) % p.kv_heads;
-    to = static_cast<Bf16*>(is_v ? p.v_cache : p.k_cache) +
-         ((static_cast<std::size_t>(sequence) * p.kv_heads + kv_head) * p.capacity + position) *
-             p.head_dim;
+    std::size_t page = sequence;
+    std::uint32_t within = position;
+    stride = p.capacity;
+    if (p.pages) {
+      stride = std::size_t{1} << p.page_shift;
+      page = static_cast<std::size_t>(
+          p.pages[static_cast<std::size_t>(sequence) * (p.capacity >> p.page_shift) +
+                  (position >> p.page_shift)]);
+      within &= static_cast<std::uint32_t>(stride) - 1;
+    }
+    const std::size_t first = (page * p.kv_heads + kv_head) * stride * p.head_dim;
+    to = static_cast<Bf16*>(is_v ? p.v_cache : p.k_cache) + first +
+         static_cast<std::size_t>(within) * p.head_dim;
+    if (p.k_features && !is_v) features = static_cast<Bf16*>(p.k_features) + first + within;
   }
   const float2* turn =
       reinterpret_cast<const float2*>(p.cos_sin) + static_cast<std::size_t>(position) * half;
@@ -132,8 +145,13 @@ __global__ __launch_bounds__(kThreads) void rotate(const __grid_constant__ Rotat
     const std::uint32_t j = lane + 32 * i;
     if (j >= half) continue;
     const float2 t = is_v ? make_float2(1, 0) : turn[j];
-    to[j] = __float2bfloat16(low[i] * t.x - high[i] * t.y);
-    to[half + j] = __float2bfloat16(high[i] * t.x + low[i] * t.y);
+    const Bf16 first = __float2bfloat16(low[i] * t.x - high[i] * t.y);
+    const Bf16 second = __float2bfloat16(high[i] * t.x + low[i] * t.y);
+    to[j] = first;
+    to[half + j] = second;
+    if (!features) continue;
+    features[j * stride] = first;
+    features[(half + j) * stride] = second;
   }
 }
 

@@ -6,6 +6,8 @@
 // piece and multiply it on tensor cores, the matrix as operand A, its 16-byte parts in the order in
 // which they lie in memory (a sum may run in any order, as in gpu/attention). The matrix does not
 // depend on the kernel before, so its first pieces are on their way before that one has finished.
+// With many rows the input is nearly as large as a tile: where all of it fits beside enough pieces,
+// a block keeps it and reads it once.
 #include <algorithm>
 #include <cstdint>
 
@@ -15,8 +17,10 @@
 namespace stoat::gpu {
 namespace {
 
-constexpr std::uint32_t kSharedBytes = 200 * 1024;  // for stages
-constexpr std::uint32_t kMostStages = 8;
+constexpr std::uint32_t kSharedBytes = 200 * 1024;      // for stages
+constexpr std::uint32_t kMoreSharedBytes = 216 * 1024;  // the same, with the input beside them
+constexpr std::uint32_t kMostStages = 8, kEnoughStages = 4;
+constexpr std::uint32_t kMostKept = 16;  // pieces of an input that is kept
 constexpr std::uint32_t kBlockThreads = kThreads + 32;
 
 // A piece: so many numbers of k of all the tile's columns and of the input. The longer, the fewer
@@ -29,12 +33,13 @@ struct Shape {
 };
 
 struct Barriers {
-  std::uint64_t full[kMostStages], empty[kMostStages];
+  std::uint64_t full[kMostStages], empty[kMostStages], kept[kMostKept];
 };
 
 // What a launch adds to its parameters.
 struct SkinnyPlan {
   std::uint32_t tiles, pieces, stages, stage_bytes;
+  std::uint32_t kept_bytes;  // of the input, before the stages; 0: it comes with every piece
 };
 
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
@@ -111,9 +116,10 @@ struct Feeder {
     const std::uint32_t columns = min(static_cast<std::uint32_t>(kColumns), p.columns - first);
     const std::uint32_t bytes = 2 * min(kPiece, p.k - k);
     std::uint64_t* barrier = &barriers.full[at.stage];
-    if (threadIdx.x % 32 == 0) arrive_expecting(barrier, (columns + p.rows) * bytes);
+    const std::uint32_t rows = plan.kept_bytes > 0 ? 0 : p.rows;
+    if (threadIdx.x % 32 == 0) arrive_expecting(barrier, (columns + rows) * bytes);
     __syncwarp();
-    const std::uint32_t to = memory + at.stage * plan.stage_bytes;
+    const std::uint32_t to = memory + plan.kept_bytes + at.stage * plan.stage_bytes;
     const auto* from =
         static_cast<const __nv_bfloat16*>(p.weight) + static_cast<std::size_t>(first) * p.k + k;
     if (columns == kColumns) {
@@ -125,13 +131,24 @@ struct Feeder {
         copy_bulk(to + c * kRowBytes, from + static_cast<std::size_t>(c) * p.k, bytes, barrier);
     }
   }
-  __device__ __forceinline__ void copy_input(const Walk& at) const {
-    const std::uint32_t k = at.piece * kPiece, bytes = 2 * min(kPiece, p.k - k);
-    const std::uint32_t to = memory + at.stage * plan.stage_bytes + kColumns * kRowBytes;
+  __device__ __forceinline__ void copy_rows(std::uint32_t to, std::uint32_t piece,
+                                            std::uint64_t* barrier) const {
+    const std::uint32_t k = piece * kPiece, bytes = 2 * min(kPiece, p.k - k);
     const auto* from = static_cast<const __nv_bfloat16*>(p.input) + k;
     for (std::uint32_t r = 0; r < p.rows; ++r)
-      copy_bulk(to + r * kRowBytes, from + static_cast<std::size_t>(r) * p.k, bytes,
-                &barriers.full[at.stage]);
+      copy_bulk(to + r * kRowBytes, from + static_cast<std::size_t>(r) * p.k, bytes, barrier);
+  }
+  __device__ __forceinline__ void copy_input(const Walk& at) const {
+    copy_rows(memory + at.stage * plan.stage_bytes + kColumns * kRowBytes, at.piece,
+              &barriers.full[at.stage]);
+  }
+  __device__ __forceinline__ void keep_input() const {
+    for (std::uint32_t piece = 0; piece < plan.pieces; ++piece) {
+      if (threadIdx.x % 32 == 0)
+        arrive_expecting(&barriers.kept[piece], p.rows * 2 * min(kPiece, p.k - piece * kPiece));
+      __syncwarp();
+      copy_rows(memory + piece * p.rows * kRowBytes, piece, &barriers.kept[piece]);
+    }
   }
   __device__ void run() const {
     Walk ahead{blockIdx.x}, inputs{blockIdx.x};
@@ -140,14 +157,16 @@ struct Feeder {
       ahead.next(plan);
     }
     wait_for_previous_kernel();
-    for (std::uint32_t n = 0; n < plan.stages && inputs.tile < plan.tiles; ++n) {
+    const bool kept = plan.kept_bytes > 0;
+    if (kept) keep_input();
+    for (std::uint32_t n = 0; !kept && n < plan.stages && inputs.tile < plan.tiles; ++n) {
       copy_input(inputs);
       inputs.next(plan);
     }
     for (; ahead.tile < plan.tiles; ahead.next(plan)) {
       wait(&barriers.empty[ahead.stage], ahead.turn ^ 1);
       copy_matrix(ahead);
-      copy_input(ahead);
+      if (!kept) copy_input(ahead);
     }
   }
 };
@@ -155,14 +174,14 @@ struct Feeder {
 // One piece times the input: this warp's eighth of it.
 template <int kColumns, int kRowTiles>
 __device__ __forceinline__ void multiply(const SkinnyParams& p, const std::byte* stage,
-                                         std::uint32_t left,
+                                         const std::byte* input, std::uint32_t left,
                                          float (&sum)[kColumns / 16][kRowTiles][4]) {
   constexpr std::uint32_t kRowBytes = Shape<kColumns, kRowTiles>::kRowBytes;
   constexpr std::uint32_t kShare = Shape<kColumns, kRowTiles>::kPiece / kWarps;
   const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const uint4 zero = make_uint4(0, 0, 0, 0);
-  const auto part = [&](std::uint32_t row, std::uint32_t k, bool valid) {
-    return valid ? *reinterpret_cast<const uint4*>(stage + row * kRowBytes + 2 * k) : zero;
+  const auto part = [&](const std::byte* from, std::uint32_t row, std::uint32_t k, bool valid) {
+    return valid ? *reinterpret_cast<const uint4*>(from + row * kRowBytes + 2 * k) : zero;
   };
 #pragma unroll
   for (std::uint32_t step = 0; step < kShare / 32; ++step) {
@@ -171,11 +190,11 @@ __device__ __forceinline__ void multiply(const SkinnyParams& p, const std::byte*
     uint4 x[kRowTiles];
 #pragma unroll
     for (int t = 0; t < kRowTiles; ++t)
-      x[t] = part(kColumns + 8 * t + lane / 4, k, inside && 8 * t + lane / 4 < p.rows);
+      x[t] = part(input, 8 * t + lane / 4, k, inside && 8 * t + lane / 4 < p.rows);
 #pragma unroll
     for (int c = 0; c < kColumns / 16; ++c) {
-      const uint4 top = part(16 * c + lane / 4, k, inside);
-      const uint4 bottom = part(16 * c + lane / 4 + 8, k, inside);
+      const uint4 top = part(stage, 16 * c + lane / 4, k, inside);
+      const uint4 bottom = part(stage, 16 * c + lane / 4 + 8, k, inside);
 #pragma unroll
       for (int t = 0; t < kRowTiles; ++t) {
         mma<__nv_bfloat16>(sum[c][t], top.x, bottom.x, top.y, bottom.y, x[t].x, x[t].y);
@@ -242,6 +261,8 @@ template <int kColumns, int kRowTiles>
 __device__ void work(const SkinnyParams& p, const SkinnyPlan& plan, Barriers& barriers,
                      const std::byte* stages, float* partial, float* scale) {
   constexpr std::uint32_t kRows = 8 * kRowTiles, kStride = kColumns + 1;
+  constexpr std::uint32_t kPiece = Shape<kColumns, kRowTiles>::kPiece;
+  constexpr std::uint32_t kRowBytes = Shape<kColumns, kRowTiles>::kRowBytes;
   const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   wait_for_previous_kernel();
   find_scales(p, scale);
@@ -251,8 +272,13 @@ __device__ void work(const SkinnyParams& p, const SkinnyPlan& plan, Barriers& ba
     float sum[kColumns / 16][kRowTiles][4] = {};
     do {
       wait(&barriers.full[at.stage], at.turn);
-      multiply<kColumns, kRowTiles>(p, stages + at.stage * plan.stage_bytes,
-                                    p.k - at.piece * Shape<kColumns, kRowTiles>::kPiece, sum);
+      const std::byte* stage = stages + plan.kept_bytes + at.stage * plan.stage_bytes;
+      const std::byte* input = stage + kColumns * kRowBytes;
+      if (plan.kept_bytes > 0) {
+        wait(&barriers.kept[at.piece], 0);  // at once, from the second tile on
+        input = stages + at.piece * p.rows * kRowBytes;
+      }
+      multiply<kColumns, kRowTiles>(p, stage, input, p.k - at.piece * kPiece, sum);
       __syncwarp();
       if (lane == 0) arrive(&barriers.empty[at.stage]);
       at.next(plan);
@@ -296,6 +322,7 @@ __global__ __launch_bounds__(kBlockThreads,
       init_barrier(&barriers.full[i], 1);
       init_barrier(&barriers.empty[i], kWarps);
     }
+    for (std::uint32_t i = 0; i < kMostKept; ++i) init_barrier(&barriers.kept[i], 1);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
@@ -310,18 +337,38 @@ __global__ __launch_bounds__(kBlockThreads,
 }
 
 template <int kColumns, int kRowTiles>
-void launch(const SkinnyParams& params, std::uint32_t multiprocessors, Stream stream) {
-  constexpr std::uint32_t kPiece = Shape<kColumns, kRowTiles>::kPiece;
+SkinnyPlan plan_of(const SkinnyParams& params) {
+  using S = Shape<kColumns, kRowTiles>;
   SkinnyPlan plan{};
   plan.tiles = (params.columns + kColumns - 1) / kColumns;
-  plan.pieces = (params.k + kPiece - 1) / kPiece;
-  plan.stage_bytes = (kColumns + params.rows) * Shape<kColumns, kRowTiles>::kRowBytes;
+  plan.pieces = (params.k + S::kPiece - 1) / S::kPiece;
+  plan.stage_bytes = (kColumns + params.rows) * S::kRowBytes;
   plan.stages = std::min(kMostStages, kSharedBytes / plan.stage_bytes);
-  const std::uint32_t bytes = plan.stages * plan.stage_bytes;
+  return plan;
+}
+
+// The same with the input kept; stages 0 where it does not fit.
+template <int kColumns, int kRowTiles>
+SkinnyPlan keeping_plan_of(const SkinnyParams& params) {
+  using S = Shape<kColumns, kRowTiles>;
+  SkinnyPlan plan = plan_of<kColumns, kRowTiles>(params);
+  plan.stage_bytes = kColumns * S::kRowBytes;
+  plan.kept_bytes = plan.pieces * params.rows * S::kRowBytes;
+  const bool fits = plan.pieces <= kMostKept &&
+                    plan.kept_bytes + kEnoughStages * plan.stage_bytes <= kMoreSharedBytes;
+  plan.stages =
+      fits ? std::min(kMostStages, (kMoreSharedBytes - plan.kept_bytes) / plan.stage_bytes) : 0;
+  return plan;
+}
+
+template <int kColumns, int kRowTiles>
+void launch(const SkinnyParams& params, const SkinnyPlan& plan, std::uint32_t multiprocessors,
+            Stream stream) {
+  const std::uint32_t bytes = plan.kept_bytes + plan.stages * plan.stage_bytes;
   const auto kernel = skinny<kColumns, kRowTiles>;
   check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(kSharedBytes)),
+                                  static_cast<int>(std::max(bytes, kSharedBytes))),
              "dynamic shared memory");
   launch_overlapped(kernel, dim3(std::min(plan.tiles, multiprocessors)), dim3(kBlockThreads), bytes,
                     stream, params, plan);
@@ -336,12 +383,16 @@ double balance(std::uint32_t columns, std::uint32_t tile, std::uint32_t blocks) 
 }  // namespace
 
 void launch_skinny(const SkinnyParams& params, std::uint32_t multiprocessors, Stream stream) {
-  if (params.rows <= 8) return launch<16, 1>(params, multiprocessors, stream);
+  if (params.rows <= 8)
+    return launch<16, 1>(params, plan_of<16, 1>(params), multiprocessors, stream);
+  const SkinnyPlan keeping = keeping_plan_of<16, 2>(params);
+  if (keeping.stages > 0 && keeping.tiles > multiprocessors)
+    return launch<16, 2>(params, keeping, multiprocessors, stream);
   // Wide tiles read the input half as often.
   if (balance(params.columns, 32, multiprocessors) + 0.1 >
       balance(params.columns, 16, multiprocessors))
-    return launch<32, 2>(params, multiprocessors, stream);
-  launch<16, 2>(params, multiprocessors, stream);
+    return launch<32, 2>(params, plan_of<32, 2>(params), multiprocessors, stream);
+  launch<16, 2>(params, plan_of<16, 2>(params), multiprocessors, stream);
 }
 
 }  // namespace stoat::gpu

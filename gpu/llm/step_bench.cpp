@@ -10,11 +10,14 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "gpu/backend.h"
 #include "gpu/cuda_refusal.h"
 #include "gpu/llm/engine.h"
 #include "gpu/llm/kernels.h"
+#include "gpu/llm/recorded_bench.h"
+#include "models/command_line.h"
 #include "models/error.h"
 #include "models/streams.h"
 #include "models/units.h"
@@ -79,6 +82,43 @@ void time_steps(const StepBenchOptions& options, const ModelConfig& config, Step
   }
 }
 
+void write_json(const StepBenchOptions& options, const ordered_json& head,
+                const std::vector<ordered_json>& rows) {
+  if (options.json.empty()) return;
+  std::ofstream file(options.json);
+  const std::string text = head.dump(1);
+  file << text.substr(0, text.rfind('\n')) << ",\n \"rows\": [";
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    file << (i == 0 ? "\n  " : ",\n  ") << rows[i].dump();
+  file << "\n ]\n}\n";
+  file.close();
+  if (!file)
+    throw resource_error({options.json}, "the file could not be written", "a writable place");
+}
+
+// Host memory along a long recording.
+void run_endurance(const StepBenchOptions& options, const ModelConfig& config) {
+  StepTiming row;
+  row.batch = options.batches.front();
+  row.context = options.contexts.front();
+  std::tie(row.method, row.budget) = parse_method(options.methods.front());
+  ordered_json points = ordered_json::array();
+  print_result("    step  resident MB       spool MB          s\n");
+  record_many_steps(options, config, row, [&](const EndurancePoint& at) {
+    print_result(fmt::format("{:>8} {:>12.0f} {:>14.0f} {:>10.1f}\n", at.step,
+                             at.resident_megabytes, at.spool_megabytes, at.seconds));
+    points.push_back({{"step", at.step},
+                      {"resident_mb", at.resident_megabytes},
+                      {"spool_mb", at.spool_megabytes},
+                      {"seconds", at.seconds}});
+  });
+  const ordered_json head{{"format", "stoat-endurance"}, {"tool_version", tool_version()},
+                          {"build_id", build_id()},      {"gpu", gpu::device_name()},
+                          {"shape", options.shape},      {"method", options.methods.front()},
+                          {"batch", row.batch}};
+  write_json(options, head, points);
+}
+
 double time_prefill(const ModelConfig& config, std::uint32_t length) {
   EngineOptions o;
   o.capacity = length + 1;
@@ -96,6 +136,11 @@ double time_prefill(const ModelConfig& config, std::uint32_t length) {
   return end.milliseconds_since(begin) / 1000;
 }
 
+std::string row_name(const StepTiming& row) {
+  return row.method == Method::kDense ? "dense"
+                                      : fmt::format("{} S={}", method_name(row.method), row.budget);
+}
+
 std::string parts_text(const StepTiming& row) {
   std::string text;
   for (std::size_t i = 0; i < row.parts.size(); ++i)
@@ -105,19 +150,22 @@ std::string parts_text(const StepTiming& row) {
 }
 
 std::string row_text(const StepTiming& row, double terabytes_per_second) {
-  const std::string name = row.method == Method::kDense
-                               ? "dense"
-                               : fmt::format("{} S={}", method_name(row.method), row.budget);
-  std::string text = fmt::format("{:>5} {:>8} {:<14}", row.batch, row.context, name);
+  std::string text = fmt::format("{:>5} {:>8} {:<14}", row.batch, row.context, row_name(row));
   if (!row.left_out.empty()) return text + " " + row.left_out + "\n";
   const double bound =
       static_cast<double>(row.weight_bytes + row.kv_bytes) / (1e6 * terabytes_per_second);
   const double time = median(row.microseconds);
-  return text +
-         fmt::format(" {:>9.0f} {:>9.0f} {:>7.1f} {:>9.1f} {:>9.1f}\n", time, bound,
-                     100 * bound / time, static_cast<double>(row.weight_bytes) / 1e9,
-                     static_cast<double>(row.kv_bytes) / 1e9) +
-         parts_text(row);
+  text += fmt::format(" {:>9.0f} {:>9.0f} {:>7.1f} {:>9.1f} {:>9.1f}", time, bound,
+                      100 * bound / time, static_cast<double>(row.weight_bytes) / 1e9,
+                      static_cast<double>(row.kv_bytes) / 1e9);
+  if (row.recorded_microseconds > 0)
+    text += fmt::format(
+        "   recorded {:.0f} µs, {:+.1f} % (submit {:.0f}, wait {:.0f}, hand over "
+        "{:.0f}), {:.2f} MB a step, {:.0f} MB resident",
+        row.recorded_microseconds, 100 * (row.recorded_microseconds / time - 1),
+        row.submit_microseconds, row.wait_microseconds, row.add_microseconds,
+        row.recorded_megabytes, row.resident_megabytes);
+  return text + "\n" + parts_text(row);
 }
 
 ordered_json row_json(const StepTiming& row) {
@@ -133,31 +181,26 @@ ordered_json row_json(const StepTiming& row) {
   }
   json["median_us"] = median(row.microseconds);
   json["samples_us"] = row.microseconds;
+  if (row.recorded_microseconds > 0) {
+    json["recorded_us"] = row.recorded_microseconds;
+    json["recorded_mb"] = row.recorded_megabytes;
+    json["resident_mb"] = row.resident_megabytes;
+    json["recorded_host_us"] = {{"submit", row.submit_microseconds},
+                                {"wait", row.wait_microseconds},
+                                {"hand_over", row.add_microseconds}};
+  }
   for (std::size_t i = 0; i < row.parts.size(); ++i)
     json["parts_us"][gpu::kStepParts[i]] = row.parts[i];
   return json;
-}
-
-void write_json(const StepBenchOptions& options, const ordered_json& head,
-                const std::vector<ordered_json>& rows) {
-  if (options.json.empty()) return;
-  std::ofstream file(options.json);
-  const std::string text = head.dump(1);
-  file << text.substr(0, text.rfind('\n')) << ",\n \"rows\": [";
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    file << (i == 0 ? "\n  " : ",\n  ") << rows[i].dump();
-  file << "\n ]\n}\n";
-  file.close();
-  if (!file)
-    throw resource_error({options.json}, "the file could not be written", "a writable place");
 }
 
 }  // namespace
 
 void run_step_bench(const StepBenchOptions& options) {
   if (const std::string why = cuda_obstacle(); !why.empty())
-    throw resource_error({"stoat-capture bench"}, why, "a CUDA device");
+    throw resource_error({}, why, "a CUDA device");
   const ModelConfig config = config_of_shape(shape_from(options.shape));
+  if (options.endurance > 0) return run_endurance(options, config);
   const ordered_json head{
       {"format", "stoat-step-bench"},   {"tool_version", tool_version()},
       {"build_id", build_id()},         {"gpu", gpu::device_name()},
@@ -182,6 +225,7 @@ void run_step_bench(const StepBenchOptions& options) {
         row.kv_bytes = kv_bytes(config, batch, context);
         try {
           time_steps(options, config, row);
+          if (options.record > 0) time_recorded_steps(options, config, row);
         } catch (const Error& error) {
           row.left_out = error.what();
         }
@@ -205,12 +249,25 @@ int step_bench_main(int argc, char** argv) {
   app.add_option("--samples", options.samples, "timed runs a row")->check(CLI::Range(1, 1000));
   app.add_option("--steps", options.steps, "steps a run")->check(CLI::Range(1, 1000));
   app.add_flag("--parts", options.parts, "time the kernels of a step by kind, too");
+  app.add_option("--record", options.record, "record so many steps a row, too")
+      ->check(CLI::Range(1, 1000000));
+  app.add_option("--endurance", options.endurance,
+                 "only record so many steps and print the host memory along the way")
+      ->check(CLI::Range(1, 10000000));
+  app.add_option("--folder", options.folder, "where recordings lie while they are made")
+      ->capture_default_str();
   app.add_option("--prefill", options.prefills, "lengths of prompts to time too")->delimiter(',');
   app.add_option("--json", options.json, "write every sample to this file");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    if (error.get_exit_code() == 0) return app.exit(error);
+    KnownWords known;
+    for (const CLI::Option* option : app.get_options())
+      for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
+    say(command_line_problem("stoat capture bench", {argv + 1, argv + argc}, known, error.what()) +
+        "\n");
+    return static_cast<int>(ExitCode::kUsage);
   }
   run_step_bench(options);
   return 0;

@@ -1,4 +1,5 @@
-// Times whole decode steps and prefills of a model with random weights: `stoat-capture bench`.
+// Times whole decode steps and prefills of a model with random weights, and what recording them
+// costs: `stoat-capture bench`.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,9 @@ struct StepBenchOptions {
   std::uint32_t steps = 12;
   std::vector<std::uint32_t> prefills;  // lengths of prompts to time
   bool parts = false;                   // kernels of a step by kind, too
+  std::uint32_t record = 0;             // steps to record (fast statistics), too
+  std::uint32_t endurance = 0;          // steps to record and look at the memory; nothing else
+  std::string folder = "/tmp";          // where recordings lie while they are made
   std::string json;                     // file for every sample; empty: none
   double terabytes_per_second = 4.6;    // of the bound
 };
@@ -28,6 +32,11 @@ struct StepTiming {
   std::vector<double> microseconds;  // [samples] of one step
   std::vector<double> parts;         // [kStepParts] of one step, run by themselves
   std::uint64_t weight_bytes = 0, kv_bytes = 0;
+  double recorded_microseconds = 0;  // of one step while recording; 0: not measured
+  double recorded_megabytes = 0;     // of one step in the spool
+  double resident_megabytes = 0;     // host memory of the program at the end of the recording
+  // Of which the decoding thread spends submitting, waiting for the device, and handing over.
+  double submit_microseconds = 0, wait_microseconds = 0, add_microseconds = 0;
   std::string left_out;  // why it was not measured; empty: it was
 };
 

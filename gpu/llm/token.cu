@@ -1,5 +1,4 @@
-// The next token on the device, equal to models/llm/token_choice given the logits; and the
-// statistics of a softmax row from its codes.
+// The next token on the device, equal to models/llm/token_choice given the logits.
 #include <cstdint>
 
 #include "gpu/llm/kernels.h"
@@ -155,78 +154,11 @@ __global__ __launch_bounds__(kTokenThreads) void choose_token(const __grid_const
   __syncthreads();
   if (threadIdx.x != 0) return;
   if (!finite) atomicOr(p.status, kBadLogits);
+  if (p.fed_out) p.fed_out[row] = p.token[row];
+  if (p.context_out) p.context_out[row] = p.context_len[row];
+  if (p.chosen_out) p.chosen_out[row] = token;
   p.token[row] = token;
   p.context_len[row] += 1;
-}
-
-// A block is a head. a = (e_max - e) * 2048 + code counts 1/2048 octaves below 2^e_max.
-__global__ __launch_bounds__(kThreads) void stats(const __grid_constant__ StatsParams p) {
-  __shared__ float scratch[32];
-  __shared__ std::int32_t largest;
-  wait_for_previous_kernel();
-  let_next_kernel_start();
-  const std::size_t head = blockIdx.x;
-  const std::uint32_t context = p.context_len[blockIdx.x / p.q_heads];
-  const std::uint32_t tiles = min((context + kTileRows - 1) / kTileRows, p.tiles);
-  const std::int32_t* exponent = p.exponent + head * p.tiles;
-  const std::uint16_t* code = p.code + head * p.tiles * kTileRows;
-  if (threadIdx.x == 0) largest = kMaskedTile;
-  __syncthreads();
-  for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads) atomicMax(&largest, exponent[t]);
-  __syncthreads();
-  const std::int32_t top = largest;
-  float sum = 0, weighted = 0, squares = 0, least = kInfinity, first = 0;
-  // Eight codes at a time: a warp reads a tile.
-  for (std::uint32_t t = threadIdx.x / 32; t < p.tiles; t += kWarps) {
-    const std::int32_t e = t < tiles ? exponent[t] : kMaskedTile;
-    if (e == kMaskedTile || e == kDamagedTile) {
-      if (p.tile_mass && threadIdx.x % 32 == 0) p.tile_mass[head * p.tiles + t] = 0;
-      continue;
-    }
-    std::uint32_t mass = 0;  // of 256 weights of at most 2^24
-    const float below = static_cast<float>(top - e) * static_cast<float>(kWeightLutSize);
-    const std::uint32_t row = t * kTileRows + 8 * (threadIdx.x % 32);
-    const uint4 pieces = *reinterpret_cast<const uint4*>(code + row);
-#pragma unroll
-    for (std::uint32_t i = 0; i < 8; ++i) {
-      const std::uint32_t c = (word(pieces, static_cast<int>(i / 2)) >> (16 * (i % 2))) & 0xffffU;
-      if (row + i >= context) continue;
-      if (p.tile_mass) mass += weight_of_code(static_cast<std::uint16_t>(c), p.lut);
-      if (c == 65535) continue;
-      const float a = below + static_cast<float>(c);
-      const float w = exp2f(-a / static_cast<float>(kWeightLutSize));
-      sum += w;
-      weighted += a * w;
-      squares += w * w;
-      least = fminf(least, a);
-      if (row + i == 0) first = w;
-    }
-    if (!p.tile_mass) continue;
-    std::uint64_t total = mass;
-    for (int distance = 16; distance > 0; distance /= 2)
-      total += __shfl_xor_sync(kAllLanes, total, distance);
-    if (threadIdx.x % 32 == 0)
-      p.tile_mass[head * p.tiles + t] = scaled_mass(total, tile_shift(e, top));
-  }
-  sum = block_sum(sum, scratch);
-  weighted = block_sum(weighted, scratch);
-  squares = block_sum(squares, scratch);
-  first = block_sum(first, scratch);
-  for (int distance = 16; distance > 0; distance /= 2)
-    least = fminf(least, __shfl_xor_sync(kAllLanes, least, distance));
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = least;
-  __syncthreads();
-  if (threadIdx.x != 0 || !p.stats) return;
-  for (int w = 0; w < kWarps; ++w) least = fminf(least, scratch[w]);
-  const float octave = 1.0F / kLog2E, unit = octave / static_cast<float>(kWeightLutSize);
-  float* out = p.stats + head * kFastStats;
-  out[0] = static_cast<float>(top) * octave + logf(sum);
-  out[1] = static_cast<float>(top) * octave - least * unit;
-  out[2] = fmaxf(0.0F, logf(sum) + weighted / sum * unit);
-  out[3] = exp2f(-least / static_cast<float>(kWeightLutSize)) / sum;
-  out[4] = first / sum;
-  out[5] = sum * sum / squares;
 }
 
 }  // namespace
@@ -235,11 +167,6 @@ void launch_choose_token(const TokenParams& params, Stream stream) {
   const TokenChoice choice{params.temperature, params.top_p};
   launch_overlapped(choose_token, dim3(params.rows), dim3(kTokenThreads), 0, stream, params,
                     choice.share());
-}
-
-void launch_stats(const StatsParams& params, Stream stream) {
-  launch_overlapped(stats, dim3(params.sequences * params.q_heads), dim3(kThreads), 0, stream,
-                    params);
 }
 
 }  // namespace stoat::gpu

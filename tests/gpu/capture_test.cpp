@@ -151,7 +151,8 @@ TEST(Capture, DenseRecordingComputesExactlyWhatDenseAttentionDoes) {
   RecordingAttention recording(model.config(), model.attention_scale(), options, pool);
   const DecodeAttention dense = dense_attention(model.config(), model.attention_scale(), pool);
   for (std::int32_t step = 0; step < 8; ++step) {
-    recording.begin_step(static_cast<std::uint32_t>(step), 'a' + step);
+    recording.begin_step(static_cast<std::uint32_t>(step));
+    recording.begin_sequence(0, 'a' + step);
     EXPECT_EQ(model.decode('a' + step, cache, recording.callback()),
               model.decode('a' + step, twin, dense));
   }
@@ -316,7 +317,7 @@ TEST(Capture, QuestionsAreFedByDecodingAndJudged) {
   const CaptureResult first = run_quietly(options);
   ASSERT_EQ(first.answers.size(), 2U);
   EXPECT_EQ(first.steps.size(), 3U + 2U + 2U + 3U);
-  EXPECT_TRUE(first.generated.empty());
+  EXPECT_TRUE(first.sequences[0].generated.empty());
   EXPECT_EQ(first.answers[0].text.size(), 2U);
   EXPECT_TRUE(first.answers[0].judged);
   EXPECT_FALSE(first.answers[0].correct);
@@ -340,8 +341,8 @@ TEST(Capture, TokenIdsGiveTheSameTraceAsTheirText) {
   const CaptureResult text = run_quietly(options);
   std::string ids;
   for (const char c : test::sample_text(50)) ids += std::to_string(static_cast<int>(c)) + "\n";
-  options.prompt_file.clear();
-  options.tokens_file = folder.write("tokens.txt", ids);
+  options.prompt_files.clear();
+  options.tokens_files = {folder.write("tokens.txt", ids)};
   options.output = folder.path("tokens.stoat");
   const CaptureResult tokens = run_quietly(options);
   EXPECT_EQ(text.content_hash, tokens.content_hash);

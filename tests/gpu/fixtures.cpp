@@ -153,7 +153,7 @@ CaptureOptions tiny_options(const TempFolder& folder, std::size_t prompt_length)
   CaptureOptions options;
   options.model = folder.path("tiny");
   if (!std::filesystem::exists(options.model)) write_tiny_model(folder);
-  options.prompt_file = folder.write("prompt.txt", sample_text(prompt_length));
+  options.prompt_files = {folder.write("prompt.txt", sample_text(prompt_length))};
   options.budget = "16";
   options.max_new = 12;
   options.backend = Backend::kCpu;

@@ -14,7 +14,7 @@
 #include "models/error.h"
 #include "models/llm/transformer.h"
 #include "models/sampling/selection.h"
-#include "tests/models/llm/model_writer.h"
+#include "tests/gpu/llm_case.h"
 #include "traces/reader.h"
 
 namespace stoat {
@@ -23,17 +23,10 @@ namespace {
 using gpu::DeviceWeights;
 using gpu::Engine;
 using gpu::EngineOptions;
+using test::device_shape;
+using test::some_tokens;
 using test::TempFolder;
 using test::TinyShape;
-
-std::vector<std::int32_t> some_tokens(std::size_t n, std::uint32_t vocab, std::uint32_t seed = 1) {
-  std::vector<std::int32_t> tokens(n);
-  for (std::size_t i = 0; i < n; ++i)
-    tokens[i] = static_cast<std::int32_t>(
-        draw_u64(DrawSite{seed, 0, static_cast<std::uint32_t>(i), 0, 0}, Purpose::kToken, 1) %
-        vocab);
-  return tokens;
-}
 
 double worst_of_largest(const std::vector<float>& found, const std::vector<float>& want) {
   double worst = 0, largest = 0;
@@ -43,19 +36,6 @@ double worst_of_largest(const std::vector<float>& found, const std::vector<float
     largest = std::max(largest, std::abs(static_cast<double>(want[i])));
   }
   return worst / largest;
-}
-
-TinyShape device_shape(const std::string& type, std::uint32_t head_dim = 64) {
-  TinyShape shape;
-  shape.model_type = type;
-  shape.hidden = 96;
-  shape.heads = 4;
-  shape.kv_heads = 2;
-  shape.head_dim = head_dim;
-  shape.intermediate = 136;
-  shape.attention_bias = type == "qwen2";
-  shape.tied = type == "qwen3";
-  return shape;
 }
 
 class LlmOnDevice : public testing::TestWithParam<TinyShape> {};
@@ -265,7 +245,7 @@ class DeviceCapture : public testing::TestWithParam<Method> {};
 CaptureOptions capture_options(const TempFolder& folder, Method method) {
   CaptureOptions options;
   options.model = folder.path();
-  options.tokens_file = folder / "ids.txt";
+  options.tokens_files = {folder / "ids.txt"};
   options.method = method;
   if (method != Method::kDense) options.budget = "48";
   options.score_layers = "all";
@@ -293,7 +273,7 @@ TEST_P(DeviceCapture, RecordsTheCountsOfTheRecordedCodes) {
   const CaptureOptions options = capture_options(folder, GetParam());
   const CaptureResult result = capture(options, {-1, nullptr});
   EXPECT_EQ(result.backend, "cuda");
-  EXPECT_EQ(result.generated.size(), 12U);
+  EXPECT_EQ(result.sequences[0].generated.size(), 12U);
   const TraceReader reader(result.path);
   const TraceRecords records = reader.read_all();
   const TraceHeader& header = reader.header();
@@ -352,17 +332,24 @@ INSTANTIATE_TEST_SUITE_P(Methods, DeviceCapture,
 TEST(DeviceCapturePrograms, RefuseWhatTheDeviceCannotDo) {
   const TempFolder folder;
   write_capture_model(folder, 10);
-  CaptureOptions options = capture_options(folder, Method::kProp);
-  options.full_stats = true;
-  try {
-    capture(options, {-1, nullptr});
-    FAIL() << "--stats full on the device";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::kUsage);
-    EXPECT_NE(std::string(error.what()).find("--backend cpu"), std::string::npos) << error.what();
+  const CaptureOptions plain = capture_options(folder, Method::kProp);
+  CaptureOptions accumulators = plain, dense = plain, pages = plain;
+  accumulators.accumulators = "all";
+  dense.method = Method::kDense;
+  dense.budget.clear();
+  dense.score_kind = pages.score_kind = ScoreKind::kTernary;
+  pages.page_size = 16;
+  for (const CaptureOptions& options : {accumulators, dense, pages}) {
+    try {
+      capture(options, {-1, nullptr});
+      FAIL() << "what the device cannot do";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(error.what()).find("--backend cpu"), std::string::npos) << error.what();
+    }
   }
-  options.backend = Backend::kAuto;
-  EXPECT_EQ(capture(options, {-1, nullptr}).backend, "cpu");
+  dense.backend = Backend::kAuto;
+  EXPECT_EQ(capture(dense, {-1, nullptr}).backend, "cpu");
 }
 
 }  // namespace

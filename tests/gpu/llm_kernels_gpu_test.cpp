@@ -85,7 +85,8 @@ TEST_F(LlmKernel, SkinnyProductsEqualDouble) {
     std::uint32_t rows, columns, k;
   };
   for (const Case c : {Case{1, 16, 64}, Case{1, 40, 72}, Case{3, 6144, 256}, Case{8, 100, 1032},
-                       Case{9, 6400, 200}, Case{16, 48, 2056}}) {
+                       Case{9, 6400, 200}, Case{16, 48, 2056}, Case{16, 2200, 4096},
+                       Case{16, 2200, 4104}, Case{13, 2130, 1800}}) {
     const auto x = random_bf16(std::size_t{c.rows} * c.k),
                w = random_bf16(std::size_t{c.columns} * c.k);
     const DeviceMemory dx = upload(x), dw = upload(w);

@@ -16,7 +16,7 @@ void expect_needles_right(Method method) {
   const test::TempFolder folder;
   CaptureOptions options;
   const std::string demo = data_path("llm/needle") + "/demo/";
-  options.prompt_file = demo + "prompt.txt";
+  options.prompt_files = {demo + "prompt.txt"};
   options.questions_file = demo + "questions.jsonl";
   options.method = method;
   options.output = folder.path("out.stoat");

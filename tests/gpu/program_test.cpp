@@ -270,6 +270,29 @@ TEST_F(Program, TimesNothingWithoutADevice) {
   EXPECT_NE(result.err.find("CUDA"), std::string::npos) << result.err;
 }
 
+TEST_F(Program, NamesTheVerbInEveryMistake) {
+  for (const std::string option : {"--bath", "--shape"}) {
+    const ProgramResult result = run_program(folder_, {capture_program(), "bench", option, "none"});
+    EXPECT_NE(result.exit_code, 0);
+    EXPECT_TRUE(result.err.starts_with("stoat capture bench: ")) << result.err;
+    EXPECT_EQ(result.err.find("capture", 20), std::string::npos) << result.err;
+  }
+}
+
+TEST_F(Program, DecodesSeveralPromptsSideBySide) {
+  const std::string other = folder_.write("other.txt", test::sample_text(120));
+  const ProgramResult result =
+      run_program(folder_, {capture_program(), "--model", folder_.path("tiny"), "--prompt", prompt_,
+                            "--prompt", other, "--batch", "3", "--max-new", "4", "--ignore-eos",
+                            "--backend", "cpu", "--threads", "1", "-o", out_, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  ASSERT_EQ(json.at("sequences").size(), 3U);
+  EXPECT_EQ(json.at("prompt_tokens"), 720);
+  EXPECT_EQ(json.at("sequences")[1].at("prompt_tokens"), 120);
+  EXPECT_EQ(json.at("sequences")[2].at("generated_tokens").size(), 4U);
+}
+
 TEST_F(Program, RefusesRandomWeightsOnTheCpuAndThreadsBeyondReason) {
   expect_refused({"--random-weights", "llama-3.1-8b", "--tokens",
                   folder_.write("ids.txt", "1 2 3\n"), "--backend", "cpu"},

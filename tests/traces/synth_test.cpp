@@ -82,6 +82,21 @@ TEST(Synth, SinksAndRecencyDrawAttention) {
   EXPECT_GT(share(3900, 4000), 0.12);
 }
 
+TEST(Synth, SaysHowManyRecordsItHadToClamp) {
+  SynthOptions options;
+  options.n_q_heads = 4;
+  options.n_kv_heads = 2;
+  options.contexts = {64, 300};
+  options.participation = 100;
+  options.sinks = 80;
+  SynthSummary summary;
+  synthesize_records(options, &summary);
+  EXPECT_EQ(summary.records, 8U);
+  EXPECT_EQ(summary.missed_records, 4U);  // 64 rows cannot be as flat as 100
+  EXPECT_EQ(summary.clipped_sinks, 4U);
+  EXPECT_NEAR(summary.min_participation, 64, 1e-9);
+}
+
 TEST(Synth, HeadsOfAGroupShareRowsWhenTheirLogitsCorrelate) {
   SynthOptions options = small_options();
   options.contexts = {4000};

@@ -1,0 +1,140 @@
+// Packing on threads, appending in order (recorder.h).
+#include "gpu/recorder.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "models/error.h"
+#include "traces/columns.h"
+
+namespace stoat {
+namespace {
+
+// Of steps on their way, beside the decoder's own: records and compressed frames.
+constexpr std::size_t kBytesOnTheWay = std::size_t{704} << 20;
+
+void clear(TraceRecords& records) {
+  visit_columns(records, [](const Column& column, auto& values) {
+    values.clear();
+    if (is_indptr(column.axis)) values.resize(1);  // a zero
+  });
+}
+
+unsigned packing_threads(std::size_t bytes_a_step, unsigned threads) {
+  if (bytes_a_step == 0) return 0;
+  const unsigned beside = std::max(2U, threads) - 1;  // the caller's thread appends
+  return static_cast<unsigned>(std::clamp<std::size_t>(kBytesOnTheWay / bytes_a_step, 2, beside));
+}
+
+}  // namespace
+
+StepPacker::StepPacker(const TraceHeader& header, unsigned threads) : header_(header) {
+  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+}
+
+StepPacker::~StepPacker() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+    waiting_.clear();
+  }
+  changed_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void StepPacker::work() {
+  for (;;) {
+    std::packaged_task<PackedStep()> task;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
+      if (ending_) return;
+      task = std::move(waiting_.front());
+      waiting_.pop_front();
+    }
+    task();
+  }
+}
+
+PackedStep StepPacker::pack(const std::function<void(TraceRecords&)>& read) {
+  PackedStep packed;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_.empty()) {
+      packed.records = std::move(spare_.back());
+      spare_.pop_back();
+    }
+  }
+  clear(packed.records);
+  read(packed.records);
+  packed.steps.emplace(packed.records, header_);  // checks the records
+  packed.unions = group_unions(packed.records, header_.group());
+  return packed;
+}
+
+std::future<PackedStep> StepPacker::push(std::function<void(TraceRecords&)> read) {
+  std::packaged_task<PackedStep()> task([this, read = std::move(read)] { return pack(read); });
+  std::future<PackedStep> result = task.get_future();
+  if (threads_.empty()) {
+    task();
+    return result;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    waiting_.push_back(std::move(task));
+  }
+  changed_.notify_one();
+  return result;
+}
+
+void StepPacker::recycle(TraceRecords records) {
+  const std::lock_guard lock(mutex_);
+  if (spare_.size() < threads_.size()) spare_.push_back(std::move(records));
+}
+
+Recorder::Recorder(const std::string& path, const TraceHeader& header, std::size_t bytes_a_step,
+                   unsigned threads)
+    : header_(header),
+      most_(packing_threads(bytes_a_step, threads)),
+      packer_(header_, static_cast<unsigned>(most_)),
+      writer_(path, header),
+      summary_(header) {}
+
+void Recorder::add(DecodedStep step, const std::function<void(const StepSummary&)>& written) {
+  packing_.push_back(packer_.push(std::move(step.records)));
+  while (packing_.size() > most_) write_oldest(written);
+  while (!packing_.empty() &&
+         packing_.front().wait_for(std::chrono::seconds(0)) == std::future_status::ready)
+    write_oldest(written);
+}
+
+void Recorder::write_oldest(const std::function<void(const StepSummary&)>& written) {
+  std::future<PackedStep> oldest = std::move(packing_.front());
+  packing_.pop_front();
+  PackedStep packed;
+  try {
+    packed = oldest.get();
+    writer_.append(std::move(*packed.steps));
+  } catch (...) {
+    packing_.clear();  // nothing is written behind a gap
+    throw;
+  }
+  steps_.push_back(summary_.add_step(packed.records, packed.unions));
+  packer_.recycle(std::move(packed.records));
+  if (written) written(steps_.back());
+}
+
+void Recorder::drain(const std::function<void(const StepSummary&)>& written) {
+  while (!packing_.empty()) write_oldest(written);
+}
+
+void Recorder::keep_finished_steps() {
+  try {
+    drain();
+  } catch (const std::exception&) {
+    packing_.clear();
+  }
+}
+
+}  // namespace stoat

@@ -1,0 +1,88 @@
+// From decoded steps to the spool, beside the decode: steps are packed (records, checks,
+// compression) on threads of their own and appended in order by whoever calls add(). What is on its
+// way is bounded, so a disk or a processor that is too slow slows the decode instead of filling the
+// memory.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gpu/decoder.h"
+#include "gpu/summary.h"
+#include "traces/writer.h"
+
+namespace stoat {
+
+// A step on its way to the spool.
+struct PackedStep {
+  TraceRecords records;
+  std::optional<PackedSteps> steps;
+  std::vector<std::uint64_t> unions;  // [KV groups]
+};
+
+// Threads that pack steps; records whose memory is used again.
+class StepPacker {
+ public:
+  // threads 0: steps are packed by push() itself.
+  StepPacker(const TraceHeader& header, unsigned threads);
+  ~StepPacker();  // what waits is dropped
+  StepPacker(const StepPacker&) = delete;
+  StepPacker& operator=(const StepPacker&) = delete;
+
+  std::future<PackedStep> push(std::function<void(TraceRecords&)> read);
+  void recycle(TraceRecords records);
+
+ private:
+  PackedStep pack(const std::function<void(TraceRecords&)>& read);
+  void work();
+
+  const TraceHeader& header_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool ending_ = false;
+  std::deque<std::packaged_task<PackedStep()>> waiting_;
+  std::vector<TraceRecords> spare_;
+  std::vector<std::thread> threads_;
+};
+
+class Recorder {
+ public:
+  // Creates `path`.spool. bytes_a_step: what a step takes on its way; 0: it is packed at once.
+  Recorder(const std::string& path, const TraceHeader& header, std::size_t bytes_a_step,
+           unsigned threads);
+
+  // Takes a step; appends those that are packed, in order. Throws what one of them failed of.
+  void add(DecodedStep step, const std::function<void(const StepSummary&)>& written = {});
+  void drain(const std::function<void(const StepSummary&)>& written = {});  // until all are written
+  // Gives up what waits behind a failure, after writing what can be written before it.
+  void keep_finished_steps();
+  std::string finish() { return writer_.finish(); }
+
+  const std::vector<StepSummary>& steps() const { return steps_; }
+  CaptureSummary summary() const { return summary_.result(); }
+  const std::string& spool_path() const { return writer_.spool_path(); }
+  std::uint64_t spool_bytes() const { return writer_.bytes_written(); }
+
+ private:
+  void write_oldest(const std::function<void(const StepSummary&)>& written);
+
+  TraceHeader header_;
+  std::size_t most_;  // steps on their way
+  StepPacker packer_;
+  TraceWriter writer_;
+  SummaryBuilder summary_;
+  std::vector<StepSummary> steps_;
+  std::deque<std::future<PackedStep>> packing_;
+};
+
+}  // namespace stoat
