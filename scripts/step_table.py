@@ -103,16 +103,19 @@ def recording_section():
     found = result("recording_h200.json")
     if found:
         parts = []
+        dense = {(row["batch"], row["context"]): median(row) for row in found["rows"] if row["method"] == "dense"}
         for row in found["rows"]:
             if "recorded_us" not in row:
                 continue
+            place = (row["batch"], row["context"])
+            ratio = f"{dense[place] / median(row):.2f}x" if place in dense and row["method"] != "dense" else ""
             slower = 100 * (row["recorded_us"] / median(row) - 1)
-            parts.append([f"{row['batch']}, {tokens_text(row['context'])}", f"`{method_text(row)}`", f"{median(row):.0f}",
+            parts.append([f"{row['batch']}, {tokens_text(row['context'])}", f"`{method_text(row)}`", f"{median(row):.0f}", ratio,
                           f"{row['recorded_us']:.0f} ({slower:+.1f} %)", f"{row['recorded_mb']:.2f}",
                           f"{row['resident_mb']:.0f}"])
         text += ["", f"Recording with `--stats fast` ({found['shape']}, build `{found['build_id']}`); dense needs a score pass "
                  "of its own for its statistics:", "",
-                 table(["batch, tokens", "", "µs a step", "recorded", "MB a step", "host MB"], parts)]
+                 table(["batch, tokens", "method", "µs a step", "dense / it", "recorded", "MB a step", "host MB"], parts)]
     found = result("endurance_h200.json")
     if found:
         rows = found["rows"]

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,16 @@ EngineOptions engine_options(const CapturePlan& plan) {
   o.probe_budgets = recording.probe_budgets;
   o.score_layers = recording.score_layers;
   return o;
+}
+
+// Said before the weights are read: they and the cache must fit together.
+EngineOptions fitting_options(const CapturePlan& plan) {
+  EngineOptions options = engine_options(plan);
+  gpu::ensure_device_memory(
+      gpu::DeviceWeights::bytes(plan.config) + Engine::bytes(plan.config, options),
+      "the weights and a context of " + std::to_string(plan.largest_context) + " rows for " +
+          std::to_string(options.batch) + " sequence(s)");
+  return options;
 }
 
 // What ternary queries touched, added up by the threads that read recordings.
@@ -218,11 +229,12 @@ class CudaDecoder final : public Decoder {
  public:
   CudaDecoder(const CapturePlan& plan, ThreadPool& pool)
       : plan_(plan),
+        options_(fitting_options(plan)),
         engine_(plan.config,
                 plan.random_weights
                     ? gpu::DeviceWeights::random(plan.config, plan.recording.seed)
                     : gpu::DeviceWeights::load(plan.model_folder, plan.config, pool),
-                engine_options(plan)) {}
+                options_) {}
 
   std::string weights_hash() const override { return engine_.weights().hash(); }
   std::uint64_t weight_bytes_per_token() const override {
@@ -248,6 +260,7 @@ class CudaDecoder final : public Decoder {
 
  private:
   const CapturePlan& plan_;
+  EngineOptions options_;
   Engine engine_;
   std::vector<std::int32_t> next_;  // [sequences]
   std::uint32_t steps_ = 0;

@@ -352,5 +352,28 @@ TEST(DeviceCapturePrograms, RefuseWhatTheDeviceCannotDo) {
   EXPECT_EQ(capture(dense, {-1, nullptr}).backend, "cpu");
 }
 
+TEST(DeviceCapturePrograms, SayHowManyBytesAreMissingBeforeTheWeightsAreRead) {
+  const TempFolder folder;
+  TinyShape shape = device_shape("llama");
+  shape.max_positions = 1U << 20;
+  test::write_model(folder.path(), shape, test::random_weights(shape, 5));
+  test::write_text(folder / "ids.txt", "1 2 3\n");
+  CaptureOptions options = capture_options(folder, Method::kDense);
+  options.score_layers.clear();
+  options.batch = 256;
+  options.max_new = 1000000;  // a cache of hundreds of gigabytes
+  // Were the weights read first, their damage would be reported.
+  std::filesystem::resize_file(folder / "model.safetensors", 100);
+  try {
+    capture(options, {-1, nullptr});
+    FAIL() << "a cache of hundreds of gigabytes";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kResource) << error.what();
+    EXPECT_NE(std::string(error.what()).find("bytes are missing"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_FALSE(std::filesystem::exists(options.output + ".spool"));
+}
+
 }  // namespace
 }  // namespace stoat
