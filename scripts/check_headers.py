@@ -14,6 +14,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from check_dependencies import CUDA, INCLUDE, list_files  # noqa: E402
@@ -73,7 +74,8 @@ def main():
     parser.add_argument("--nvcc", default="")
     parser.add_argument("--cuda-arch", default="sm_90a")
     parser.add_argument("--usage", help="file of lines 'include FOLDER' and 'define NAME=VALUE'")
-    parser.add_argument("--cache", default="headers.json")
+    parser.add_argument("--cache", default=os.path.join(tempfile.gettempdir(), f"stoat-headers-{os.getuid()}.json"),
+                        help="what has passed before, and CUDA units beside it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--folders", default="models;traces;gpu;sim;tests", help="top folders to look at")
     arguments = parser.parse_args()
