@@ -90,6 +90,12 @@ std::vector<Fact> derived_facts(const DesignPoint& point, const DramStandard& pl
                   dram.pseudo_channels, point.stacks));
   const std::uint32_t stride = engines_per_kv_head(total, shape.kv_heads);
   const std::uint32_t engines = point.engines_per_head == 0 ? stride : point.engines_per_head;
+  if (engines > stride) {
+    throw usage_error(
+        {}, fmt::format("mapping.engines_per_head of {}", engines),
+        fmt::format("at most {}: {} pseudo-channels / {} KV heads", stride, total, shape.kv_heads),
+        "--set mapping.engines_per_head=all");
+  }
   add("engines a KV head", std::to_string(engines),
       fmt::format("{} pseudo-channels / {} KV heads; mapping.engines_per_head", total,
                   shape.kv_heads));

@@ -2,22 +2,18 @@
 #include "sim/design_point.h"
 
 #include <algorithm>
-#include <charconv>
+#include <bit>
 #include <filesystem>
 #include <utility>
 
 #include "models/data_path.h"
 #include "models/hash.h"
+#include "sim/design_makers.h"
 #include "sim/design_schema.h"
 
 namespace stoat::sim {
 namespace {
 
-template <class E>
-struct Word {
-  std::string_view name;
-  E value;
-};
 constexpr Word<Repeats> kRepeats[] = {{"adds", Repeats::kAdds},
                                       {"shift_adds", Repeats::kShiftAdds},
                                       {"multiply", Repeats::kMultiply}};
@@ -43,65 +39,6 @@ constexpr Word<AccumulatorFormat> kAccumulators[] = {{"fp32", AccumulatorFormat:
                                                      {"int32", AccumulatorFormat::kInt32}};
 constexpr Word<bool> kSwitch[] = {{"off", false}, {"on", true}};
 
-template <class E, std::size_t N>
-std::string_view word_of(const Word<E> (&words)[N], E value) {
-  for (const auto& word : words) {
-    if (word.value == value) return word.name;
-  }
-  throw Bug("a design point holds an unknown word");
-}
-
-template <class E, std::size_t N>
-E value_of(const Word<E> (&words)[N], const std::string& text, const DesignField& field,
-           const Place& place) {
-  std::vector<std::string> known;
-  for (const auto& word : words) {
-    if (word.name == text) return word.value;
-    known.emplace_back(word.name);
-  }
-  throw usage_error(place, std::string(field.path) + " is '" + text + "'", field.expected,
-                    nearest_name_hint(text, known));
-}
-
-[[noreturn]] void refuse(const std::string& text, const DesignField& field, const Place& place,
-                         const std::string& remedy = {}) {
-  throw usage_error(place, std::string(field.path) + " is '" + text + "'", field.expected, remedy);
-}
-
-std::uint32_t whole_number(const std::string& text, std::uint32_t low, std::uint32_t high,
-                           const DesignField& field, const Place& place) {
-  std::uint32_t value = 0;
-  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool number = end == text.data() + text.size() && !text.empty();
-  if (!number || status == std::errc::invalid_argument)
-    refuse(text, field, place, "digits only, without unit or sign");
-  if (status != std::errc{} || value > high)
-    refuse(text, field, place, "the largest is " + std::to_string(high));
-  if (value < low) refuse(text, field, place, "the smallest is " + std::to_string(low));
-  return value;
-}
-
-// Parsers of models/units.h know neither the place nor the range: both stand here.
-template <class Parse>
-auto with_unit(Parse parse, const char* units, const std::string& text, const DesignField& field,
-               const Place& place) {
-  try {
-    return parse(text, field.path);
-  } catch (const Error&) {
-    refuse(text, field, place, units);
-  }
-}
-constexpr const char* kByteUnits = "units: B, KiB, MiB, GiB; whole bytes";
-constexpr const char* kFrequencyUnits = "units: Hz, kHz, MHz, GHz; whole hertz";
-constexpr const char* kTimeUnits = "units: ps, ns, us, ms, s; whole picoseconds";
-
-Bytes size_of(const std::string& text, std::uint64_t low, std::uint64_t high,
-              const DesignField& field, const Place& place) {
-  const Bytes value = with_unit(parse_bytes, kByteUnits, text, field, place);
-  if (value.count() < low || value.count() > high) refuse(text, field, place);
-  return value;
-}
-
 // A shipped table of models/FOLDER by name, or any path. A path is looked at by who reads it.
 std::string table_of(const std::string& text, const std::string& folder, const DesignField& field,
                      const Place& place) {
@@ -112,45 +49,11 @@ std::string table_of(const std::string& text, const std::string& folder, const D
     if (entry.path().extension() == ".csv") known.push_back(entry.path().stem().string());
   }
   if (std::find(known.begin(), known.end(), text) != known.end()) return text;
-  const std::string nearest = nearest_name(text, known);
-  refuse(text, field, place,
-         nearest.empty() ? "see models/" + folder : "did you mean '" + nearest + "'?");
+  std::sort(known.begin(), known.end());
+  refuse(text, field, place, nearest_name_hint(text, known));
 }
 
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
-
-using Text = const std::string&;
-using Self = const DesignField&;
-using At = const Place&;
-
-// One of `words` ("a, b or c" in messages).
-template <auto Member, const auto& Words>
-DesignField word_field(const char* path, const char* expected) {
-  return {path,
-          [](DesignPoint& p, Text text, Self self, At at) {
-            p.*Member = value_of(Words, text, self, at);
-          },
-          [](const DesignPoint& p) { return std::string(word_of(Words, p.*Member)); }, expected};
-}
-
-template <auto Member, std::uint32_t Low = 1, std::uint32_t High = 65536>
-DesignField count_field(const char* path, const char* expected = "a whole number from 1 to 65536") {
-  return {path,
-          [](DesignPoint& p, Text text, Self self, At at) {
-            p.*Member = whole_number(text, Low, High, self, at);
-          },
-          [](const DesignPoint& p) { return std::to_string(p.*Member); }, expected};
-}
-
-template <auto Member, std::uint64_t Low, std::uint64_t High>
-DesignField size_field(const char* path, const char* expected) {
-  return {path,
-          [](DesignPoint& p, Text text, Self self, At at) {
-            p.*Member = size_of(text, Low, High, self, at);
-          },
-          [](const DesignPoint& p) { return std::to_string((p.*Member).count()) + " B"; },
-          expected};
-}
 
 DesignField dram_field() {
   return {"memory.standard",
@@ -181,16 +84,6 @@ DesignField clock_field() {
           "a frequency with its unit from 1 MHz to 100 GHz, such as '1.0 GHz'"};
 }
 
-DesignField exchange_field() {
-  return {"engine.exchange_latency",
-          [](DesignPoint& p, Text text, Self self, At at) {
-            p.exchange_latency = with_unit(parse_time, kTimeUnits, text, self, at);
-            if (p.exchange_latency.count() > 1000000000ULL) refuse(text, self, at);
-          },
-          [](const DesignPoint& p) { return std::to_string(p.exchange_latency.count()) + " ps"; },
-          "a time with its unit up to 1 ms, such as '100 ns'"};
-}
-
 DesignField engines_field() {
   return {"mapping.engines_per_head",
           [](DesignPoint& p, Text text, Self self, At at) {
@@ -207,7 +100,7 @@ std::vector<DesignField> make_fields() {
   using P = DesignPoint;
   constexpr const char* kFormats = "fp32, bf16, shared24 or int32";
   constexpr const char* kBuffer = "a size with its unit from 64 B to 1 GiB, such as '4 KiB'";
-  return {
+  std::vector<DesignField> fields = {
       dram_field(),
       count_field<&P::stacks, 1, 64>("memory.stacks", "a whole number from 1 to 64"),
       word_field<&P::refresh, kSwitch>("memory.refresh", "on or off"),
@@ -230,18 +123,25 @@ std::vector<DesignField> make_fields() {
       word_field<&P::double_buffer, kSwitch>("engine.double_buffer", "on or off"),
       size_field<&P::query_buffer, 64, kGiB>("engine.query_buffer", kBuffer),
       count_field<&P::queue_tiles, 1, 1024>("engine.queue_tiles", "a whole number from 1 to 1024"),
+      count_field<&P::heads_in_flight, 1, 64>("engine.heads_in_flight",
+                                              "a whole number from 1 to 64"),
       count_field<&P::outstanding_bursts>("engine.outstanding_bursts"),
-      exchange_field(),
+      time_field<&P::exchange_latency>("engine.exchange_latency",
+                                       "a time with its unit up to 1 ms, such as '100 ns'"),
       word_field<&P::repeats, kRepeats>("engine.repeats", "adds, shift_adds or multiply"),
       word_field<&P::topk, kTopKUnits>("engine.topk", "radix, heap or bitonic"),
       word_field<&P::ternary_draws, kTernaryDraws>("engine.ternary_draws",
                                                    "passes, merged_shift_adds or merged_multiply"),
       word_field<&P::dealing, kDealings>("mapping.tiles", "round_robin or contiguous"),
       word_field<&P::k_layout, kLayouts>("mapping.k_layout", "token_major or feature_major"),
+      count_field<&P::page_rows, 0>("mapping.page_rows",
+                                    "rows of a page: a power of two up to 65536, or 0 (no pages)"),
       engines_field(),
       word_field<&P::element, kElements>("kv.element", "bf16, fp8 or int8"),
       word_field<&P::append, kSwitch>("kv.append", "on or off"),
   };
+  add_memory_fields(fields);
+  return fields;
 }
 
 }  // namespace
@@ -320,6 +220,21 @@ void check_design(const DesignPoint& point) {
                             std::string(element_name(point.element)),
                         "int32 sums of int8 elements", "--set kv.element=int8");
     }
+  }
+  if (point.page_rows != 0 && !std::has_single_bit(point.page_rows)) {
+    throw usage_error({}, "mapping.page_rows is " + std::to_string(point.page_rows),
+                      "a power of two, or 0 for no pages");
+  }
+  if (point.page_rows != 0 && point.page_rows < 256 && point.k_layout == KLayout::kFeatureMajor) {
+    throw usage_error({},
+                      "mapping.page_rows is " + std::to_string(point.page_rows) +
+                          " and mapping.k_layout feature_major",
+                      "pages of whole tiles: a feature of 256 rows lies side by side",
+                      "--set mapping.page_rows=256");
+  }
+  if (point.page_rule == PageRule::kTimeout && point.page_timeout.count() == 0) {
+    throw usage_error({}, "memory.controller.page_timeout is 0 and the policy is timeout",
+                      "a time above 0", "--set memory.controller.page_policy=closed");
   }
 }
 

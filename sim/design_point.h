@@ -27,6 +27,11 @@ enum class TopKUnit : std::uint8_t { kRadix, kHeap, kBitonic };
 // is then added bit by bit or multiplied.
 enum class TernaryDraws : std::uint8_t { kPasses, kMergedShiftAdds, kMergedMultiply };
 
+// The memory behind the engines: DramController or DramChannel (sim/memory/README.md).
+enum class MemoryKind : std::uint8_t { kFirstReady, kReserved };
+// When an open row is closed: sim/memory/controller.h, which says what memory.controller.* mean.
+enum class PageRule : std::uint8_t { kOpen, kClosed, kTimeout };
+
 std::string_view layout_name(KLayout value);       // token_major feature_major
 std::string_view dealing_name(Dealing value);      // round_robin contiguous
 std::string_view element_name(KvElement value);    // bf16 fp8 int8
@@ -43,6 +48,14 @@ struct DesignPoint {
   std::string prices;  // name or path for PriceList::read
   bool refresh = false;
   std::uint32_t stacks = 1;  // as many times the standard's channels
+  std::string map;           // address order, or "standard": the one of its table
+  MemoryKind memory = MemoryKind::kFirstReady;
+  // memory.controller.*: of the first-ready model.
+  std::uint32_t queue_bursts = 1, row_hit_cap = 0, write_high = 1, write_low = 0;
+  bool shared_queue = false;  // one queue a channel; else one a pseudo-channel
+  PageRule page_rule = PageRule::kOpen;
+  Picoseconds page_timeout{0}, power_down_after{0};  // rounded up to the memory's clock; 0: never
+  bool refresh_per_bank = false, refresh_staggered = false;
   Placement placement = Placement::kBeside;
   Hertz clock{0};
   std::uint32_t dense_lanes = 0, gather_add_lanes = 0, ternary_lanes = 0, exp_lanes = 0,
@@ -51,8 +64,9 @@ struct DesignPoint {
                     gather_add_accumulator = AccumulatorFormat::kFp32,
                     ternary_accumulator = AccumulatorFormat::kFp32;
   Bytes stash{0}, row_buffer{0}, query_buffer{0};
-  bool double_buffer = true;      // the row buffer fills while lanes empty it
-  std::uint32_t queue_tiles = 0;  // between score, select and gather
+  bool double_buffer = true;          // the row buffer fills while lanes empty it
+  std::uint32_t queue_tiles = 0;      // between score, select and gather
+  std::uint32_t heads_in_flight = 1;  // KV heads (of sequences) that an engine works on at once
   std::uint32_t outstanding_bursts = 0;
   Picoseconds exchange_latency{0};
   Repeats repeats = Repeats::kAdds;
@@ -61,6 +75,7 @@ struct DesignPoint {
   std::uint32_t engines_per_head = 0;  // 0: all that the memory allows
   Dealing dealing = Dealing::kRoundRobin;
   KLayout k_layout = KLayout::kTokenMajor;
+  std::uint32_t page_rows = 0;  // rows of a page of the KV cache; 0: contiguous
   KvElement element = KvElement::kBf16;
   bool append = false;  // write the new token's K and V
 };

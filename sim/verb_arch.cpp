@@ -12,6 +12,7 @@
 #include "models/energy/price_list.h"
 #include "models/streams.h"
 #include "sim/arch_facts.h"
+#include "sim/arch_scaling.h"
 #include "sim/design_point.h"
 #include "sim/design_schema.h"
 #include "sim/engine/placement.h"
@@ -28,6 +29,8 @@ struct ArchOptions {
   std::vector<std::string> overrides;
   std::string model = "llama-3.1-8b";
   std::uint32_t context = 32768, budget = 128;
+  std::string node;  // "14 HP": prices there, where no table exists
+  double volts = 0;
   bool json = false;
 };
 
@@ -42,10 +45,17 @@ Whole read_whole(const std::string& arch, const std::vector<std::string>& overri
   Whole whole;
   whole.point = read_design_point(arch, overrides);
   whole.dram = read_dram_standard(whole.point.dram);
-  (void)AddressMap(whole.dram);  // refuses an address_order that is no bijection
   whole.prices = PriceList::read(whole.point.prices);
   check_prices(whole.point, whole.prices);
-  placed_standard(whole.dram, whole.point.placement);
+  const DramStandard memory = designed_standard(whole.dram, whole.point);
+  const std::uint32_t most = pseudo_channels(memory, whole.point);
+  if (whole.point.engines_per_head > most) {
+    throw usage_error({},
+                      fmt::format("mapping.engines_per_head of {}", whole.point.engines_per_head),
+                      fmt::format("at most {}: {} has so many pseudo-channels for all KV heads",
+                                  most, memory.name),
+                      "--set mapping.engines_per_head=all");
+  }
   return whole;
 }
 
@@ -127,6 +137,23 @@ std::string checks_text(const PriceList& prices) {
          "one basis: rtl_asap7 or rtl_nangate45.\n";
 }
 
+std::string scaled_text(const ArchOptions& options) {
+  std::string text = fmt::format(
+      "Scaled to {} nm at {:.2f} V (Stillmaker and Baas 2017; pJ): no table exists there\n",
+      options.node, options.volts);
+  for (const ScaledPrice& price : scaled_prices(options.node, options.volts)) {
+    text += fmt::format(
+        "  {:<22}  {:<18}  from 45 nm {:>8.4g} -> {:>8.4g}   from 7 nm {:>8.4g} -> "
+        "{:>8.4g}   band {:.4g} to {:.4g}\n",
+        event_name(price.event), price.width, price.table_45_pj, price.from_45_pj, price.table_7_pj,
+        price.from_7_pj, std::min(price.from_45_pj, price.from_7_pj),
+        std::max(price.from_45_pj, price.from_7_pj));
+  }
+  return text +
+         "  The equations overstate what 45 to 7 nm saves; the two ends are the band. Other "
+         "operations have no pair of tables.\n";
+}
+
 std::string explain_text(const Whole& whole, const std::map<std::string, DesignOrigin>& origins,
                          const FactShape& shape) {
   std::string text = fmt::format("{} ({})\nValues\n", whole.point.name, whole.point.hash);
@@ -179,9 +206,27 @@ void run_explain(const ArchOptions& options) {
   const std::string& arch = options.archs.at(0);
   const Whole whole = read_whole(arch, options.overrides);
   const FactShape shape = fact_shape(options.model, options.context, options.budget);
+  if (options.node.empty() != (options.volts == 0)) {
+    throw usage_error({}, "one of --node and --volts", "both", "--node '14 HP' --volts 0.8");
+  }
   const auto origins = read_design_origins(arch, options.overrides);
-  print_result(options.json ? explain_json(whole, origins, shape).dump(2) + "\n"
-                            : explain_text(whole, origins, shape));
+  if (options.json) {
+    Json json = explain_json(whole, origins, shape);
+    if (!options.node.empty()) {
+      for (const ScaledPrice& price : scaled_prices(options.node, options.volts)) {
+        json["scaled"].push_back({{"event", event_name(price.event)},
+                                  {"width", price.width},
+                                  {"node", options.node},
+                                  {"volts", options.volts},
+                                  {"from_45nm_pJ", price.from_45_pj},
+                                  {"from_7nm_pJ", price.from_7_pj}});
+      }
+    }
+    print_result(json.dump(2) + "\n");
+    return;
+  }
+  print_result(explain_text(whole, origins, shape) +
+               (options.node.empty() ? std::string() : scaled_text(options)));
 }
 
 }  // namespace
@@ -216,6 +261,9 @@ void add_arch_verb(CLI::App& app, VerbResult& result) {
   with_arch(explain, false);
   explain->add_option("--model", options->model, "A shape of models/llm/shapes.csv")
       ->capture_default_str();
+  explain->add_option("--node", options->node,
+                      "Also prices at a node without a table, scaled, with their band: '14 HP'");
+  explain->add_option("--volts", options->volts, "The supply at that node");
   explain->add_option("--context", options->context, "Tokens")->capture_default_str();
   explain->add_option("--budget", options->budget, "Rows drawn, S")->capture_default_str();
 }

@@ -13,6 +13,7 @@
 #include "sim/sweep/report.h"
 #include "sim/sweep/report_style.h"
 #include "sim/sweep/static_figures.h"
+#include "sim/sweep/sweep_access.h"
 #include "sim/sweep/sweep_report.h"
 
 namespace stoat::sim {
@@ -51,7 +52,9 @@ std::string run_report(const ReportOptions& options) {
   if (!options.static_folder.empty()) ensure_output_folder(options.static_folder);
   const std::string plotly = plotly_source(options.plotly);
   if (options.folders.size() == 1 && holds_sweep(options.folders[0])) {
-    const SweepReport sweep = read_sweep_report(options.folders[0]);
+    SweepReport sweep = read_sweep_report(options.folders[0]);
+    add_access(options.folders[0], sweep);
+    if (!options.measured.empty()) sweep.measured = read_measurements(options.measured);
     write_file_whole(options.out, sweep_report_html(sweep, plotly));
     const std::string files = write_files(options, [&] { return sweep_figures(sweep); });
     return options.json ? sweep_answer_json(sweep, options.out)
@@ -79,6 +82,8 @@ void add_report_verb(CLI::App& app, VerbResult& result) {
   verb->add_option("-o,--out", options->out, "File to write")->capture_default_str();
   verb->add_option("--static", options->static_folder,
                    "Folder for every figure as CSV, SVG and PNG too (needs python3-matplotlib)");
+  verb->add_option("--measured", options->measured,
+                   "Kernels measured on a GPU beside a sweep's points (gpu/results/decode_*.json)");
   verb->add_option("--plotly", options->plotly,
                    "plotly.js to include (default: the package python3-plotly)");
   verb->add_flag("--json", options->json, "Print the answer as JSON instead of the table");

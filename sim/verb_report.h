@@ -19,6 +19,7 @@ struct ReportOptions {
   std::vector<std::string> traces;   // --trace FILE, repeatable
   std::string out = "report.html";
   std::string static_folder;  // every figure as CSV, SVG and PNG; empty: not wanted
+  std::string measured;       // kernels measured on a GPU, as JSON; empty: none
   std::string plotly;         // plotly.js; empty: the installed package
   bool json = false;          // the answer as JSON on stdout instead of the table
 };

@@ -24,13 +24,14 @@
 #include "sim/sweep/results.h"
 #include "sim/verb_sim_choice.h"
 #include "sim/verb_sim_compare.h"
+#include "sim/verb_sim_dram.h"
 #include "sim/verb_sim_output.h"
 #include "traces/reader.h"
 
 namespace stoat::sim {
 #ifdef STOAT_EXTERNAL_MEMORY
 std::unique_ptr<MemoryModel> make_external_memory(const std::string&, const DramStandard&,
-                                                  std::uint32_t, std::uint32_t);
+                                                  std::uint32_t, const DesignPoint&);
 #endif
 namespace {
 
@@ -225,6 +226,7 @@ ExitCode run_sim(const SimOptions& options) {
 #endif
   const PriceList prices = PriceList::read(input.point.prices);
   check_prices(input.point, prices);
+  const DramPricing dram_prices(options.dram_prices, options.boundary, input.point, input.dram);
   const TraceReader reader(options.trace);
   input.header = reader.header();
   engine_shape(input.point, input.dram, input.header);
@@ -275,12 +277,15 @@ ExitCode run_sim(const SimOptions& options) {
                                layers.end};
   write_results(options.out, tables, manifest_json(manifest, report));
   if (options.json) {
-    print_answer(summary_json(report, tables), options.out);
+    nlohmann::ordered_json json = nlohmann::ordered_json::parse(summary_json(report, tables));
+    if (dram_prices.wanted()) json["dram"] = dram_prices.json(report.results);
+    print_answer(json.dump(2) + "\n", options.out);
   } else if (!options.quiet) {
-    print_answer(fmt::format("{}  Results: {}/summary.csv energy.csv traffic.csv steps.csv "
-                             "manifest.json\n",
-                             terminal_table(report, prices), options.out),
-                 options.out);
+    print_answer(
+        fmt::format("{}{}  Results: {}/summary.csv energy.csv traffic.csv steps.csv "
+                    "manifest.json\n",
+                    terminal_table(report, prices), dram_prices.text(report.results), options.out),
+        options.out);
   }
   return ExitCode::kOk;
 }
@@ -310,6 +315,10 @@ void add_sim_verb(CLI::App& app, VerbResult& result) {
   verb->add_option("--limit", options->limits,
                    "Refuse a run that needs more memory or time: '4 GiB', '60 s' (repeatable)")
       ->allow_extra_args(false);
+  verb->add_option("--dram-prices", options->dram_prices,
+                   "Also price the memory's commands and states: a set of models/dram/energy");
+  verb->add_option("--boundary", options->boundary, "Of --dram-prices: die, io, system")
+      ->capture_default_str();
 #ifdef STOAT_EXTERNAL_MEMORY
   verb->add_flag("--external-memory", options->external_memory,
                  "Bind the memory model of -DSTOAT_EXTERNAL_MEMORY instead of the own channels");

@@ -23,11 +23,12 @@ struct SimOptions {
   std::string steps, layers;           // "A:B", empty = all
   std::string timeline;                // file, empty = none
   std::uint64_t timeline_limit = 500000;
-  bool external_memory = false;      // the model of -DSTOAT_EXTERNAL_MEMORY
-  std::vector<std::string> limits;   // "4 GiB", "60 s"
-  std::vector<std::string> compare;  // two result folders; then nothing else is looked at
-  bool json = false;                 // the summary as JSON on stdout instead of the table
-  bool quiet = false;                // no table and no progress
+  std::string dram_prices, boundary = "die";  // a set of models/dram/energy; empty: none
+  bool external_memory = false;               // the model of -DSTOAT_EXTERNAL_MEMORY
+  std::vector<std::string> limits;            // "4 GiB", "60 s"
+  std::vector<std::string> compare;           // two result folders; then nothing else is looked at
+  bool json = false;                          // the summary as JSON on stdout instead of the table
+  bool quiet = false;                         // no table and no progress
   std::vector<std::string> command_line;
 };
 

@@ -64,6 +64,8 @@ class Rows {
       row.push_back(text(report_.results[i], i));
     rows_.push_back(std::move(row));
   }
+  auto begin() const { return report_.results.begin(); }
+  auto end() const { return report_.results.end(); }
   void heading(const std::string& name) { rows_.push_back({name}); }
 
   std::string text() const {
@@ -186,6 +188,40 @@ void add_use(Rows& rows) {
   });
 }
 
+// What the busiest engine cannot go below, and how far the run is above it: latency, exchanges,
+// row misses, engines that wait for the busiest.
+void add_bounds(Rows& rows) {
+  const auto a_step = [](Picoseconds t, const DatapathResult& r) {
+    return time_text(t.count() / std::max<std::uint64_t>(1, r.steps));
+  };
+  rows.heading("least time of the busiest engine");
+  rows.add("  data bus",
+           [&](const DatapathResult& r, std::size_t) { return a_step(r.bus_bound, r); });
+  rows.add("  refreshes beside it",
+           [&](const DatapathResult& r, std::size_t) { return a_step(r.refresh_time, r); });
+  rows.add("  its busiest lanes", [&](const DatapathResult& r, std::size_t) {
+    return std::string(kUnitNames[static_cast<std::size_t>(r.lane_bound_unit)]) + " " +
+           a_step(r.lane_bound, r);
+  });
+  rows.add("  time above the larger", [](const DatapathResult& r, std::size_t) {
+    const Picoseconds least = std::max(r.bus_bound + r.refresh_time, r.lane_bound);
+    return percent((r.time - std::min(r.time, least)).count(), r.time.count()) + " %";
+  });
+  const auto any = [&](auto has) { return std::any_of(rows.begin(), rows.end(), has); };
+  if (any([](const DatapathResult& r) { return r.power_downs != 0; })) {
+    rows.add("pseudo-channels powered down", [](const DatapathResult& r, std::size_t) {
+      return percent((r.active_down + r.precharge_down).count(),
+                     Uint128{r.time.count()} * r.engines) +
+             " %";
+    });
+  }
+  if (any([](const DatapathResult& r) { return r.bank_refreshes != 0; })) {
+    rows.add("refreshes of banks a step", [](const DatapathResult& r, std::size_t) {
+      return per_step(r.bank_refreshes, r.steps);
+    });
+  }
+}
+
 void add_token(Rows& rows, const SimReport& report) {
   const std::uint64_t weights = report.run.weight_bytes_per_token;
   if (weights == 0) return;
@@ -285,6 +321,7 @@ std::string terminal_table(const SimReport& report, const PriceList& prices) {
   add_energy(rows, report, prices);
   add_traffic(rows, report);
   add_use(rows);
+  add_bounds(rows);
   add_token(rows, report);
   add_multiplications(rows, report);
   const DatapathResult& first = report.results.front();

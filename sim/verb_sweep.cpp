@@ -70,6 +70,10 @@ WorkerLimits limits_of(const SweepOptions& options) {
   if (!options.point_time.empty()) {
     limits.seconds =
         static_cast<double>(parse_time(options.point_time, "--point-time").count()) / 1e12;
+    if (!(limits.seconds > 0)) {
+      throw usage_error({}, "--point-time is '" + options.point_time + "'", "more than 0 s",
+                        "leave it out for no limit");
+    }
   }
   limits.attempts = options.retries + 1;
   return limits;
@@ -196,11 +200,25 @@ ExitCode run_verb(const SweepOptions& options) {
   const SweepRunReport report = run_sweep(folder, plan, run);
   std::string how;
   if (!report.interrupted) {
-    how = fmt::format("results: {}/results.csv\n", folder.path());
+    if (report.counts.done != 0) how = fmt::format("results: {}/results.csv\n", folder.path());
     if (report.counts.failed != 0)
       how += fmt::format("failed:  {}/failed.csv names each and why\n", folder.path());
   }
   return say_report(options, folder, report, how);
+}
+
+// The first missing points by index and what sets them apart.
+std::string missing_text(const SweepPlan& plan, const std::vector<std::uint32_t>& missing) {
+  constexpr std::size_t kMost = 10;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kMost, missing.size()); ++i) {
+    const PlannedPoint& point = plan.points()[missing[i]];
+    text += fmt::format("\n  point {}", point.index);
+    for (std::size_t a = 0; a < plan.spec().axes.size(); ++a)
+      text += fmt::format("{} {}={}", a == 0 ? ":" : ",", plan.columns()[a], plan.cell(point, a));
+  }
+  if (missing.size() > kMost) text += fmt::format("\n  and {} more", missing.size() - kMost);
+  return text;
 }
 
 ExitCode merge_verb(const SweepOptions& options) {
@@ -211,16 +229,18 @@ ExitCode merge_verb(const SweepOptions& options) {
   for (const std::string& each : damage) say("stoat: " + each + "\n");
   Json json = counts_json(counts);
   json["damage"] = damage;
-  const std::string more =
-      counts.missing == 0
-          ? ""
-          : fmt::format("to run the rest: stoat sweep resume {0}, or submit again\n",
-                        folder.path());
-  print_answer(options.json ? json.dump(2) + "\n"
-                            : counts_text(counts) + "\n" + more +
-                                  fmt::format("results: {}/results.csv\n", folder.path()),
-               folder.path());
-  return code_of(counts);
+  const std::vector<std::uint32_t> missing =
+      counts.missing == 0 ? std::vector<std::uint32_t>() : missing_points(folder, plan);
+  json["missing_points"] = missing;
+  std::string text = counts_text(counts) + "\n";
+  if (!missing.empty()) {
+    text += fmt::format("missing: {}\nto run the rest: stoat sweep resume {}, or submit again\n",
+                        missing_text(plan, missing), folder.path());
+  }
+  if (counts.done != 0) text += fmt::format("results: {}/results.csv\n", folder.path());
+  print_answer(options.json ? json.dump(2) + "\n" : text, folder.path());
+  // Shards that lack points are incomplete input; nothing was interrupted here.
+  return counts.missing != 0 ? ExitCode::kDamaged : code_of(counts);
 }
 
 ExitCode status_verb(const SweepOptions& options) {

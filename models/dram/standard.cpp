@@ -1,10 +1,13 @@
 // Reads a DRAM standard and refuses sets that contradict themselves. See models/dram/README.md.
 #include "models/dram/standard.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <filesystem>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "models/data_path.h"
 #include "models/error.h"
@@ -231,9 +234,26 @@ void check_dram_standard(const DramStandard& s, const std::string& place) {
   check_refresh(s, rules);
 }
 
+std::vector<std::string> shipped_dram_standards() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(data_path("dram"))) {
+    if (entry.path().extension() == ".csv") names.push_back(entry.path().stem().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 DramStandard read_dram_standard(const std::string& name_or_path) {
   const bool is_path =
       name_or_path.find('/') != std::string::npos || name_or_path.ends_with(".csv");
+  if (!is_path) {
+    const std::vector<std::string> known = shipped_dram_standards();
+    if (std::find(known.begin(), known.end(), name_or_path) == known.end()) {
+      throw usage_error({}, "no DRAM standard '" + name_or_path + "'",
+                        "a name of models/dram or the path of a .csv file",
+                        nearest_name_hint(name_or_path, known));
+    }
+  }
   const std::string path = is_path ? name_or_path : data_path("dram/" + name_or_path + ".csv");
   const NamedValues values = NamedValues::read(path);
   check_rows(values);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "models/units.h"
 
@@ -59,6 +60,8 @@ struct DramStandard {
   }
 };
 
+// Names of models/dram, sorted.
+std::vector<std::string> shipped_dram_standards();
 // A path or the name of a shipped standard. Throws Error naming a missing row, and the rule broken
 // by a set that contradicts itself (tRC < tRAS + tRP, tFAW < tRRD_S, row size not a multiple of the
 // burst, zero banks ...).

@@ -38,7 +38,6 @@ StagePlan plan_mac(const EngineWork& work, const EngineShape& shape) {
   StagePlan plan;
   const std::uint64_t lanes = shape.point.dense_lanes;
   const AccumulatorFormat format = shape.point.dense_accumulator;
-  const std::uint64_t row_bytes = shape.row_bytes().count();
   const std::uint64_t per_row = std::uint64_t{shape.head_dim} * work.heads;
   const std::uint64_t burst =
       shape.access.count() / element_bytes(shape.point.element).count() * work.heads;
@@ -48,15 +47,15 @@ StagePlan plan_mac(const EngineWork& work, const EngineShape& shape) {
     item.tile_index = static_cast<std::uint32_t>(i);
     item.rows = tile.rows;
     item.logical_rows = std::uint64_t{tile.rows} * work.heads;
-    item.fetches = {fetch_of(Part::kValue,
-                             work.value_base + std::uint64_t{tile.slot} * kTileRows * row_bytes,
-                             tile.rows * row_bytes, shape)};
+    item.fetches = tile_fetches(Part::kValue, work.value_base, work, shape, tile);
     item.busy = CoreCycles(ceil_div(tile.rows * per_row, lanes));
     item.tail = CoreCycles(std::min(ceil_div(burst, lanes), item.busy.count()));
     at(plan.events, multiply_event(format)) += tile.rows * per_row;
     at(plan.events, accumulate_event(format)) += tile.rows * per_row;
-    at(plan.events, Event::kRowBufferWriteBits) += item.fetches[0].size.count() * 8;
-    at(plan.events, Event::kRowBufferReadBits) += item.fetches[0].requested.count() * 8;
+    for (const Fetch& fetch : item.fetches) {
+      at(plan.events, Event::kRowBufferWriteBits) += fetch.size.count() * 8;
+      at(plan.events, Event::kRowBufferReadBits) += fetch.requested.count() * 8;
+    }
     at(plan.events, Event::kAccumulatorBits) +=
         block_bits(ceil_div(tile.rows, shape.buffered_rows()) * work.heads, format, shape);
     plan.items.push_back(std::move(item));
@@ -107,7 +106,8 @@ RowWalk plan_rows(const EngineWork& work, const EngineShape& shape, std::uint64_
     item.tile_index = row.tile_index;
     item.rows = 1;
     const std::uint64_t place = std::uint64_t{tile.slot} * kTileRows + row.row % kTileRows;
-    item.fetches = {fetch_of(Part::kValue, work.value_base + place * row_bytes, row_bytes, shape)};
+    item.fetches = {
+        fetch_of(Part::kValue, work.row_address(work.value_base, place, shape), row_bytes, shape)};
     std::uint64_t all_passes = 0;
     for (std::uint32_t head = 0; head < work.heads; ++head) {
       const std::uint16_t count = work.counts[i * work.heads + head];

@@ -51,6 +51,7 @@ std::uint64_t sorting_compares(std::uint64_t n) {
 void add_stash_writes(const EngineWork& work, const EngineShape& shape, SelectPlan& plan) {
   const std::size_t spilled = first_spilled(work, shape);
   for (std::size_t i = 0; i < work.tiles.size(); ++i) {
+    plan.stashed.push_back(i >= spilled ? 0 : code_bytes(work.tiles[i], work.heads));
     if (i >= spilled) {
       plan.spill_writes.push_back(spill_item(work, shape, i, Part::kSpillWrite));
     } else {

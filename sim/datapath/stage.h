@@ -56,6 +56,8 @@ struct SelectPlan {
   CoreCycles preamble{0};          // after the exchange, before the first tile is scanned
   std::vector<CoreCycles>
       scan;  // [tiles] comparators, after the exchange (streaming: after `scored`)
+  std::vector<std::uint64_t>
+      stashed;  // [tiles] bytes of codes in the stash until the scan; or empty
   std::vector<WorkItem> spill_writes;  // codes that do not fit the stash, by tile
   std::vector<WorkItem> spill_reads;
   StageEvents events{};
@@ -90,6 +92,9 @@ constexpr std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return (a +
 // features; null = all.
 std::vector<Fetch> key_fetches(const EngineWork& work, const EngineShape& shape,
                                const OwnTile& tile, const std::vector<std::uint8_t>* touched);
+// A tile's rows of K or V (`base`): one transaction, or one a page.
+std::vector<Fetch> tile_fetches(Part part, std::uint64_t base, const EngineWork& work,
+                                const EngineShape& shape, const OwnTile& tile);
 // `bytes` at `address` as whole bursts.
 Fetch fetch_of(Part part, std::uint64_t address, std::uint64_t bytes, const EngineShape& shape);
 // Writes of the new token's K and V rows; empty unless this engine owns their tile.

@@ -19,6 +19,15 @@ std::uint64_t EngineWork::own_keys() const {
   return keys;
 }
 
+std::uint64_t EngineWork::row_address(std::uint64_t base, std::uint64_t place,
+                                      const EngineShape& shape) const {
+  if (pages != nullptr) {
+    const std::uint64_t page = shape.point.page_rows;
+    place = pages[place / page] * page + place % page;
+  }
+  return base + place * shape.row_bytes().count();
+}
+
 std::vector<std::uint8_t> EngineWork::drawn_tiles() const {
   std::vector<std::uint8_t> drawn(tiles.size() * heads, 0);
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -90,13 +99,26 @@ Fetch fetch_of(Part part, std::uint64_t address, std::uint64_t bytes, const Engi
   return Fetch{part, begin, Bytes(end - begin), Bytes(bytes)};
 }
 
+std::vector<Fetch> tile_fetches(Part part, std::uint64_t base, const EngineWork& work,
+                                const EngineShape& shape, const OwnTile& tile) {
+  const std::uint64_t first = std::uint64_t{tile.slot} * kTileRows;
+  const std::uint64_t page = work.pages == nullptr ? kTileRows : shape.point.page_rows;
+  std::vector<Fetch> fetches;
+  for (std::uint64_t from = 0; from < tile.rows; from += page) {
+    const std::uint64_t rows = std::min<std::uint64_t>(page, tile.rows - from);
+    fetches.push_back(fetch_of(part, work.row_address(base, first + from, shape),
+                               rows * shape.row_bytes().count(), shape));
+  }
+  return fetches;
+}
+
 std::vector<Fetch> key_fetches(const EngineWork& work, const EngineShape& shape,
                                const OwnTile& tile, const std::vector<std::uint8_t>* touched) {
-  const std::uint64_t row_bytes = shape.row_bytes().count();
-  const std::uint64_t base = work.key_base + std::uint64_t{tile.slot} * kTileRows * row_bytes;
   if (shape.point.k_layout == KLayout::kTokenMajor) {
-    return {fetch_of(Part::kKey, base, tile.rows * row_bytes, shape)};
+    return tile_fetches(Part::kKey, work.key_base, work, shape, tile);
   }
+  const std::uint64_t base =
+      work.row_address(work.key_base, std::uint64_t{tile.slot} * kTileRows, shape);
   // Feature d of the tile's 256 rows is contiguous; neighbouring features of a full tile form one
   // run.
   const std::uint64_t element = element_bytes(shape.point.element).count();
@@ -130,16 +152,19 @@ std::vector<Fetch> append_fetches(const EngineWork& work, const EngineShape& sha
   const std::uint64_t row_bytes = shape.row_bytes().count();
   const std::uint64_t place = std::uint64_t{tile.slot} * kTileRows + row % kTileRows;
   if (shape.point.k_layout == KLayout::kTokenMajor) {
-    fetches.push_back(fetch_of(Part::kAppend, work.key_base + place * row_bytes, row_bytes, shape));
+    fetches.push_back(
+        fetch_of(Part::kAppend, work.row_address(work.key_base, place, shape), row_bytes, shape));
   } else {
     const std::uint64_t element = element_bytes(shape.point.element).count();
-    const std::uint64_t base = work.key_base + std::uint64_t{tile.slot} * kTileRows * row_bytes +
-                               row % kTileRows * element;
+    const std::uint64_t base =
+        work.row_address(work.key_base, std::uint64_t{tile.slot} * kTileRows, shape) +
+        row % kTileRows * element;
     for (std::uint32_t d = 0; d < shape.head_dim; ++d) {
       fetches.push_back(fetch_of(Part::kAppend, base + d * kTileRows * element, element, shape));
     }
   }
-  fetches.push_back(fetch_of(Part::kAppend, work.value_base + place * row_bytes, row_bytes, shape));
+  fetches.push_back(
+      fetch_of(Part::kAppend, work.row_address(work.value_base, place, shape), row_bytes, shape));
   return fetches;
 }
 

@@ -63,9 +63,15 @@ struct EngineWork {
   const TernaryShare* ternary = nullptr;
   std::uint64_t key_base = 0, value_base = 0,
                 spill_base = 0;  // byte addresses in the engine's pseudo-channel
+  // The page that holds the rows [i * page_rows, ...) of this engine's part of the sequence, from
+  // key_base or value_base on; null: they lie in one piece.
+  const std::uint32_t* pages = nullptr;  // [pages]
 
   bool first_engine() const { return engine == 0; }
   std::uint64_t own_keys() const;
+  // Where a row lies; `place` counts the engine's rows: slot x 256 + row of the tile.
+  std::uint64_t row_address(std::uint64_t base, std::uint64_t place,
+                            const EngineShape& shape) const;
   // Does any query head / this head select in this own tile?  [tiles, heads]
   std::vector<std::uint8_t> drawn_tiles() const;
 };

@@ -9,11 +9,11 @@
 
 namespace stoat::sim {
 
-// One b_transport that waits for its bursts.
+// A transaction whose bursts are on their way.
 struct AtBridge::Call {
+  tlm::tlm_generic_payload* payload = nullptr;
   std::uint64_t left = 0;
   Picoseconds first{~std::uint64_t{0}}, last{0};
-  sc_core::sc_event done;
 };
 
 struct AtBridge::Burst final : tlm::tlm_extension<AtBridge::Burst> {
@@ -33,19 +33,39 @@ AtBridge::AtBridge(sc_core::sc_module_name name, Bytes burst, std::uint32_t wind
       window_(window),
       address_(std::move(address)),
       data_(burst.count()) {
-  target.register_b_transport(this, &AtBridge::transport);
+  target.register_nb_transport_fw(this, &AtBridge::forward);
   initiator.register_nb_transport_bw(this, &AtBridge::back);
+  SC_THREAD(run);
 }
 
 AtBridge::~AtBridge() {
   for (const auto& burst : spare_) burst->payload.clear_extension(burst.get());
 }
 
-void AtBridge::transport(tlm::tlm_generic_payload& payload, sc_core::sc_time& delay) {
-  sc_core::wait(delay);
-  Call call;
-  call.left = payload.get_data_length() / burst_;
-  for (std::uint64_t from = 0; from < payload.get_data_length(); from += burst_) {
+tlm::tlm_sync_enum AtBridge::forward(tlm::tlm_generic_payload& payload, tlm::tlm_phase& phase,
+                                     sc_core::sc_time&) {
+  if (phase != tlm::BEGIN_REQ) return tlm::TLM_COMPLETED;  // END_RESP
+  payload.acquire();
+  calls_.push_back(std::make_unique<Call>());
+  calls_.back()->payload = &payload;
+  calls_.back()->left = payload.get_data_length() / burst_;
+  ++uncut_;
+  asked_.notify();
+  phase = tlm::END_REQ;
+  return tlm::TLM_UPDATED;
+}
+
+void AtBridge::run() {
+  for (;;) {
+    while (uncut_ == 0) sc_core::wait(asked_);
+    cut(*calls_[calls_.size() - uncut_--]);
+  }
+}
+
+void AtBridge::cut(Call& call) {
+  const tlm::tlm_generic_payload& payload = *call.payload;
+  const std::uint64_t length = payload.get_data_length();  // the call may end with its last burst
+  for (std::uint64_t from = 0; from < length; from += burst_) {
     while (under_way_ >= window_) sc_core::wait(room_);
     while (requesting_ != nullptr) sc_core::wait(request_done_);
     if (spare_.empty()) {
@@ -67,14 +87,21 @@ void AtBridge::transport(tlm::tlm_generic_payload& payload, sc_core::sc_time& de
     ++(payload.is_write() ? write_bursts_ : read_bursts_);
     send(*burst);
   }
-  while (call.left > 0) sc_core::wait(call.done);
-  if (call.last > now_ps()) sc_core::wait(sc_from(call.last - now_ps()));
+}
+
+void AtBridge::respond(Call& call) {
+  tlm::tlm_generic_payload& payload = *call.payload;
   if (auto* extension = payload.get_extension<MemoryExtension>()) {
     extension->first_data = call.first;
     extension->activates = extension->changed_bursts = 0;  // not told
   }
   payload.set_response_status(tlm::TLM_OK_RESPONSE);
-  delay = sc_core::SC_ZERO_TIME;
+  tlm::tlm_phase phase = tlm::BEGIN_RESP;
+  sc_core::sc_time delay = sc_from(call.last - now_ps());
+  target->nb_transport_bw(payload, phase, delay);
+  payload.release();
+  calls_.erase(std::find_if(calls_.begin(), calls_.end(),
+                            [&](const auto& each) { return each.get() == &call; }));
 }
 
 void AtBridge::send(Burst& burst) {
@@ -111,10 +138,10 @@ void AtBridge::finished(Burst& burst, sc_core::sc_time delay) {
   const Picoseconds at = now_ps() + Picoseconds(delay.value());
   call.first = std::min(call.first, at);
   call.last = std::max(call.last, at);
-  if (--call.left == 0) call.done.notify(sc_core::SC_ZERO_TIME);
   --under_way_;
   room_.notify(delay);
   burst.payload.release();
+  if (--call.left == 0) respond(call);
 }
 
 void AtBridge::free(tlm::tlm_generic_payload* payload) {

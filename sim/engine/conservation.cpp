@@ -58,6 +58,23 @@ void check_time(const DatapathResult& result, const Datapath& datapath, const En
   STOAT_ENSURE(moved * second <= peak * result.time.count(), "achieved bandwidth <= peak");
   STOAT_ENSURE(result.data_bus_busy.count() <= Uint128{result.time.count()} * result.engines,
                "data bus busy <= time");
+  STOAT_ENSURE(result.bus_bound <= result.time, "the bursts of an engine fit the time");
+  STOAT_ENSURE(result.lane_bound <= result.time, "the work of an engine's lanes fits the time");
+  // Nothing but the data of the last reads comes while all banks refresh.
+  if (shape.point.memory == MemoryKind::kFirstReady) {
+    const std::uint64_t latency = std::max(dram.read_latency, dram.write_latency) +
+                                  std::uint64_t{dram.burst_cycles} + dram.column_bus_cycles;
+    const std::uint64_t each =
+        dram.refresh_cycles - std::min<std::uint64_t>(dram.refresh_cycles, latency);
+    const std::uint64_t refreshes = result.refreshes / result.engines;
+    STOAT_ENSURE(result.bus_bound + time_of_cycles(refreshes * each, dram.command_clock) <=
+                     result.time + time_of_cycles(dram.refresh_cycles, dram.command_clock),
+                 "bursts and refreshes of a pseudo-channel fit the time");
+    const Picoseconds states = result.active_standby + result.precharge_standby +
+                               result.active_down + result.precharge_down;
+    STOAT_ENSURE(result.active_standby.count() == 0 || states >= result.time,
+                 "background states fill the time");
+  }
   for (const UnitUse& unit : result.units) {
     STOAT_ENSURE(unit.busy + unit.starved + unit.blocked <= result.time * result.engines,
                  "busy + starved + blocked <= time");

@@ -1,10 +1,11 @@
-// Timing arithmetic of an engine: lanes that are free at some time, and windows that admit a
-// bounded amount in flight. Plain numbers; the SystemC process asks these and waits.
+// Timing arithmetic of an engine: lanes that are free at some time, and credits for a bounded
+// amount in flight. Plain numbers; the SystemC processes ask these and wait.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 
 #include "models/error.h"
 #include "models/units.h"
@@ -64,51 +65,55 @@ class LaneUnit {
   CoreCycles busy_cycles_{0};
 };
 
-// At most `capacity` units in flight. What was added releases its units at an even pace, the last
-// of them at `end`.
-class Window {
+// A bounded number of units: taken at once, given back at times that become known while they are
+// in use.
+class Credits {
  public:
-  explicit Window(std::uint64_t capacity) : capacity_(capacity) {}
+  explicit Credits(std::uint64_t capacity) : capacity_(capacity) {}
 
-  // The earliest time at which `need` units are free. A need above the capacity streams through:
-  // one unit must be free.
-  Picoseconds admits(std::uint64_t need) const {
-    const std::uint64_t room = capacity_ - (need <= capacity_ ? need : 1);
-    std::uint64_t behind = 0;  // units added after the entry looked at
-    for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) {
-      if (behind + entry->units > room) {
-        const std::uint64_t may_remain = room - behind;
-        const std::uint64_t before_end = entry->span.count() / entry->units * may_remain;
-        return entry->end - std::min(entry->end, Picoseconds(before_end));
-      }
-      behind += entry->units;
+  // The earliest time, not before `now`, at which `need` units are free; kUnknown while too few
+  // of those in use have a time. A need above the capacity waits for all of it.
+  Picoseconds when(std::uint64_t need, Picoseconds now) {
+    settle(now);
+    need = std::min(need, capacity_);
+    if (used_ + need <= capacity_) return now;
+    std::uint64_t missing = used_ + need - capacity_;
+    for (const Gift& gift : gifts_) {
+      if (gift.units >= missing) return gift.at;
+      missing -= gift.units;
     }
-    return Picoseconds(0);
+    return kUnknown;
   }
-
-  // `units` released evenly over `span`, which ends at `end`.
-  void add(std::uint64_t units, Picoseconds end, Picoseconds span) {
+  // Returns the units taken, to be given back.
+  std::uint64_t take(std::uint64_t units) {
+    units = std::min(units, capacity_);
+    used_ += units;
+    STOAT_ENSURE(used_ <= capacity_, "credits are not overdrawn");
+    return units;
+  }
+  void give(std::uint64_t units, Picoseconds at) {
     if (units == 0) return;
-    if (units > capacity_) {
-      span = Picoseconds(span.count() / units * capacity_);
-      units = capacity_;
-    }
-    entries_.push_back({units, end, span});
-    held_ += units;
-    while (held_ - entries_.front().units >= capacity_) {
-      held_ -= entries_.front().units;
-      entries_.pop_front();
-    }
+    auto place = gifts_.end();
+    while (place != gifts_.begin() && std::prev(place)->at > at) --place;
+    gifts_.insert(place, {at, units});
   }
+  static constexpr Picoseconds kUnknown{~std::uint64_t{0}};
 
  private:
-  struct Entry {
+  struct Gift {
+    Picoseconds at;
     std::uint64_t units;
-    Picoseconds end, span;
   };
+  void settle(Picoseconds now) {
+    while (!gifts_.empty() && gifts_.front().at <= now) {
+      used_ -= gifts_.front().units;
+      gifts_.pop_front();
+    }
+  }
+
   std::uint64_t capacity_;
-  std::uint64_t held_ = 0;
-  std::deque<Entry> entries_;
+  std::uint64_t used_ = 0;
+  std::deque<Gift> gifts_;  // by time
 };
 
 }  // namespace stoat::sim

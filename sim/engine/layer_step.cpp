@@ -4,11 +4,18 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <numeric>
+#include <random>
+#include <utility>
 
 #include "models/error.h"
 #include "models/sampling/ruler.h"
 
 namespace stoat::sim {
+
+namespace {
+constexpr std::uint64_t kPageSeed = 1;  // of the order of pages: the same in every run
+}  // namespace
 
 AddressPlan make_address_plan(const EngineShape& shape, const DramStandard& dram,
                               std::uint32_t context_max, std::uint32_t sequences,
@@ -23,9 +30,14 @@ AddressPlan make_address_plan(const EngineShape& shape, const DramStandard& dram
   plan.tiles_max = static_cast<std::uint32_t>(ceil_div(std::max(context_max, 1U), kTileRows));
   plan.slots = static_cast<std::uint32_t>(ceil_div(plan.tiles_max, shape.engines));
   const std::uint64_t row = dram.row_size.count();
-  plan.region_bytes =
-      ceil_div(std::uint64_t{plan.slots} * kTileRows * shape.row_bytes().count(), row) * row;
-  plan.spill_base = 2 * plan.region_bytes * sequences * plan.layers;
+  std::uint64_t rows = std::uint64_t{plan.slots} * kTileRows, regions = sequences;
+  if (shape.point.page_rows != 0) {
+    plan.sequence_pages = static_cast<std::uint32_t>(ceil_div(rows, shape.point.page_rows));
+    rows = std::uint64_t{plan.sequence_pages} * shape.point.page_rows * sequences;
+    regions = 1;
+  }
+  plan.region_bytes = ceil_div(rows * shape.row_bytes().count(), row) * row;
+  plan.spill_base = 2 * plan.region_bytes * regions * plan.layers;
   const std::uint64_t codes = std::uint64_t{plan.slots} * kTileRows * heads * kCodeBits / 8;
   plan.bytes_used = plan.spill_base + codes;
   const std::uint64_t capacity = dram.capacity().count();
@@ -36,6 +48,14 @@ AddressPlan make_address_plan(const EngineShape& shape, const DramStandard& dram
             dram.name,
         "at most " + std::to_string(capacity) + " bytes",
         "simulate fewer layers (--layers A:B), or a memory with more pseudo-channels");
+  }
+  if (shape.point.page_rows != 0) {
+    plan.pages.resize(std::size_t{sequences} * plan.sequence_pages);
+    std::iota(plan.pages.begin(), plan.pages.end(), 0U);
+    std::mt19937_64 random(kPageSeed);
+    for (std::size_t i = plan.pages.size(); i > 1; --i) {
+      std::swap(plan.pages[i - 1], plan.pages[random() % i]);
+    }
   }
   return plan;
 }
@@ -198,6 +218,7 @@ struct Splitter {
       share.engine = e;
       share.key_base = base;
       share.value_base = base + plan.region_bytes;
+      share.pages = plan.pages_of(records.seq[first]);
       share.spill_base = plan.spill_base;
     }
     const auto tiles = static_cast<std::uint32_t>(ceil_div(out[0].context, kTileRows));

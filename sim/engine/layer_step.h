@@ -24,7 +24,11 @@ struct AddressPlan {
   std::uint32_t stride = 0;        // >= engines
   std::uint32_t tiles_max = 0;     // of the longest sequence
   std::uint32_t slots = 0;         // tiles of one sequence and layer in one engine
-  std::uint64_t region_bytes = 0;  // of K (or V) of one sequence and layer
+  std::uint64_t region_bytes = 0;  // of K (or V) of one sequence and layer; paged: of one layer
+  // Paged: which page of the layer's region holds the i-th page of a sequence. Every page belongs
+  // to one sequence; they lie in an order drawn at random (a cache that has been in use for long).
+  std::vector<std::uint32_t> pages;  // [sequences, sequence_pages]
+  std::uint32_t sequence_pages = 0;
   std::uint64_t spill_base = 0;
   std::uint32_t first_layer = 0, layers = 0;  // that are simulated
   std::uint64_t bytes_used = 0;
@@ -37,7 +41,11 @@ struct AddressPlan {
     return dealing == Dealing::kRoundRobin ? tile / engines : tile % slots;
   }
   std::uint64_t key_base(std::uint32_t sequence, std::uint32_t layer) const {
-    return (std::uint64_t{sequence} * layers + (layer - first_layer)) * 2 * region_bytes;
+    const std::uint64_t at = layer - first_layer;
+    return (pages.empty() ? std::uint64_t{sequence} * layers + at : at) * 2 * region_bytes;
+  }
+  const std::uint32_t* pages_of(std::uint32_t sequence) const {
+    return pages.empty() ? nullptr : pages.data() + std::size_t{sequence} * sequence_pages;
   }
 };
 

@@ -8,6 +8,8 @@
 #include "models/error.h"
 #include "models/table.h"
 #include "sim/datapath/stage.h"
+#include "sim/engine/memory_model.h"
+#include "sim/memory/address_map.h"
 
 namespace stoat::sim {
 
@@ -52,6 +54,22 @@ DramStandard placed_standard(const DramStandard& standard, Placement placement) 
   check_dram_standard(placed,
                       standard.name + " with engines at " + std::string(placement_name(placement)));
   return placed;
+}
+
+DramStandard designed_standard(const DramStandard& standard, const DesignPoint& point) {
+  DramStandard dram = standard;
+  if (point.map != "standard") dram.address_order = point.map;
+  try {
+    (void)AddressMap(dram);
+  } catch (const Error& error) {
+    if (point.map == "standard") throw;
+    throw usage_error({},
+                      "memory.map is '" + point.map + "' on " + dram.name + ": " + error.what());
+  }
+  dram = placed_standard(dram, point.placement);
+  if (!point.refresh) dram.refresh_interval = 0;
+  if (point.memory == MemoryKind::kFirstReady) (void)controller_options(point, dram);
+  return dram;
 }
 
 void check_prices(const DesignPoint& point, const PriceList& prices) {

@@ -17,6 +17,9 @@ namespace stoat::sim {
 // models/arch/placement.csv
 std::uint32_t internal_bandwidth(Placement placement);
 DramStandard placed_standard(const DramStandard& standard, Placement placement);
+// The memory of a design: placed, with its address order, refresh on or off. Throws Error when the
+// order is no bijection or memory.controller.* does not fit the standard.
+DramStandard designed_standard(const DramStandard& standard, const DesignPoint& point);
 // Throws Error when the list prices DRAM bits for engines in another place, or lacks the prices of
 // the formats that the design computes in (which rows are missing).
 void check_prices(const DesignPoint& point, const PriceList& prices);

@@ -77,6 +77,13 @@ struct DatapathResult {
   // Summed over channels; the row commands' slots, and tRC an activation summed over banks.
   Picoseconds row_bus_busy{0}, bank_busy{0};
   std::uint64_t channels = 0, banks = 0;  // of all stacks
+  // First-ready memory only: refreshes of single banks, and pseudo-channel time by state.
+  std::uint64_t bank_refreshes = 0, power_downs = 0;
+  Picoseconds active_standby{0}, precharge_standby{0}, active_down{0}, precharge_down{0};
+  // What the run cannot go below, of the busiest engine: its bursts one after the other, its
+  // busiest kind of lanes; and what refreshes of all banks take from a pseudo-channel.
+  Picoseconds bus_bound{0}, lane_bound{0}, refresh_time{0};
+  Unit lane_bound_unit = Unit::kScore;
   // Ternary: features touched, summed over (query head | KV group, layer step), and how many there
   // were.
   std::uint64_t touched_by_heads = 0, head_steps = 0, touched_by_groups = 0, group_steps = 0;

@@ -56,6 +56,7 @@ class Controller final : public sc_core::sc_module {
   Recount recount;
   std::vector<StepResult> steps;
   std::uint64_t layer_steps = 0;
+  bool finished = false;
 
  private:
   void run() {
@@ -68,6 +69,7 @@ class Controller final : public sc_core::sc_module {
           run_layer(records, each);
         }
       }
+      finished = true;
     } catch (...) {
       if (!board_.failure) board_.failure = std::current_exception();
     }
@@ -113,25 +115,6 @@ class Controller final : public sc_core::sc_module {
   std::uint32_t engines_;
 };
 
-// The own channel model behind the boundary.
-class ChannelMemory final : public MemoryModel {
- public:
-  ChannelMemory(const std::string& name, const DramStandard& standard, std::uint32_t outstanding)
-      : module_(name.c_str(), standard, outstanding) {}
-  tlm::tlm_target_socket<32>& target(std::uint32_t pseudo_channel) override {
-    return module_.socket(pseudo_channel);
-  }
-  bool blocks() const override { return false; }
-  void observe(ChannelObserver& observer) override { module_.channel().observe(observer); }
-  ChannelCounts finish(Picoseconds end) override {
-    module_.channel().finish(end);
-    return module_.channel().counts();
-  }
-
- private:
-  MemoryModule module_;
-};
-
 // All modules, in the order of the data flow.
 struct Accelerator {
   Accelerator(const SimulationInput& input, const EngineShape& shape, const DramStandard& dram,
@@ -139,7 +122,7 @@ struct Accelerator {
     const std::uint32_t total = pseudo_channels(dram, input.point);
     for (std::uint32_t i = 0; i < dram.channels * input.point.stacks; ++i) {
       const MemoryFactory make = input.memory != nullptr ? input.memory : make_channel_memory;
-      memory.push_back(make("memory" + std::to_string(i), dram, i, input.point.outstanding_bursts));
+      memory.push_back(make("memory" + std::to_string(i), dram, i, input.point));
       if (input.timeline != nullptr) {
         watchers.push_back(std::make_unique<BankWatcher>(*input.timeline, i * dram.pseudo_channels,
                                                          dram.pseudo_channels, dram.banks()));
@@ -152,11 +135,10 @@ struct Accelerator {
     }
     for (std::uint32_t i = 0; i < total; ++i) {
       engines.push_back(std::make_unique<EngineModule>(("engine" + std::to_string(i)).c_str(), i,
-                                                       shape, dram, *input.datapath,
+                                                       shape, *input.datapath,
                                                        *heads[i / shape.stride], board));
       MemoryModel& model = *memory[i / dram.pseudo_channels];
       engines.back()->socket.bind(model.target(i % dram.pseudo_channels));
-      engines.back()->memory_blocks(model.blocks());
     }
     controller = std::make_unique<Controller>("controller", input, shape, plan, board, total);
     controller->moved = [this] {
@@ -199,6 +181,19 @@ void share_out(DatapathResult& result, Event event, std::uint64_t count) {
   result.events.at(Stage::kGather, event) += left;
 }
 
+void note_bounds(const EngineModule& engine, const DramStandard& dram, DatapathResult& result) {
+  std::uint64_t bursts = 0;
+  for (const Traffic& traffic : engine.traffic()) bursts += traffic.bursts;
+  result.bus_bound =
+      std::max(result.bus_bound, time_of_cycles(bursts * dram.burst_cycles, dram.command_clock));
+  for (std::size_t i = 0; i < kUnits; ++i) {
+    const Picoseconds busy = engine.use(static_cast<Unit>(i)).busy;
+    if (busy <= result.lane_bound) continue;
+    result.lane_bound = busy;
+    result.lane_bound_unit = static_cast<Unit>(i);
+  }
+}
+
 void collect_memory(Accelerator& accelerator, const DramStandard& dram, Picoseconds end,
                     DatapathResult& result) {
   ChannelCounts memory;
@@ -217,8 +212,20 @@ void collect_memory(Accelerator& accelerator, const DramStandard& dram, Picoseco
       memory.activates * dram.activate_bus_cycles + memory.precharges * dram.precharge_bus_cycles;
   result.row_bus_busy = time_of_cycles(half_cycles, Hertz(2 * dram.command_clock.count()));
   result.bank_busy = time_of_cycles(memory.activates * dram.rc, dram.command_clock);
-  share_out(result, Event::kDramRefresh, memory.refreshes);
-  share_out(result, Event::kDramBackgroundNs, end.count() / 1000 * result.engines);
+  result.bank_refreshes = memory.bank_refreshes;
+  result.power_downs = memory.power_downs;
+  result.active_standby = memory.active_standby;
+  result.precharge_standby = memory.precharge_standby;
+  result.active_down = memory.active_down;
+  result.precharge_down = memory.precharge_down;
+  result.refresh_time =
+      time_of_cycles(memory.refreshes / result.engines * dram.refresh_cycles, dram.command_clock);
+  // A set of banks is a part of all banks; time in power-down is no standby.
+  const std::uint64_t sets = dram.refresh_bank_sets();
+  const std::uint64_t down = (memory.active_down + memory.precharge_down).count() / 1000;
+  share_out(result, Event::kDramRefresh,
+            memory.refreshes + (sets == 0 ? 0 : (memory.bank_refreshes + sets - 1) / sets));
+  share_out(result, Event::kDramBackgroundNs, end.count() / 1000 * result.engines - down);
 }
 
 DatapathResult collect(const SimulationInput& input, const DramStandard& dram,
@@ -234,6 +241,7 @@ DatapathResult collect(const SimulationInput& input, const DramStandard& dram,
   result.cycles = CoreCycles(cycles_until(end, input.point.clock));
   for (const auto& engine : accelerator.engines) {
     engine->check(end);
+    note_bounds(*engine, dram, result);
     result.events += engine->events();
     for (std::size_t i = 0; i < kParts; ++i) result.traffic[i] += engine->traffic()[i];
     for (std::size_t i = 0; i < kStages; ++i) result.busy[i] += engine->busy(static_cast<Stage>(i));
@@ -261,18 +269,13 @@ DatapathResult collect(const SimulationInput& input, const DramStandard& dram,
 
 }  // namespace
 
-std::unique_ptr<MemoryModel> make_channel_memory(const std::string& name,
-                                                 const DramStandard& standard, std::uint32_t,
-                                                 std::uint32_t outstanding_bursts) {
-  return std::make_unique<ChannelMemory>(name, standard, outstanding_bursts);
-}
-
 std::uint32_t pseudo_channels(const DramStandard& dram, const DesignPoint& point) {
   return dram.pseudo_channels_total() * point.stacks;
 }
 
 EngineShape engine_shape(const DesignPoint& point, const DramStandard& dram,
                          const TraceHeader& header) {
+  (void)designed_standard(dram, point);
   EngineShape shape;
   shape.point = point;
   shape.head_dim = header.head_dim;
@@ -305,9 +308,8 @@ EngineShape engine_shape(const DesignPoint& point, const DramStandard& dram,
 }
 
 DatapathResult simulate(const SimulationInput& input) {
-  DramStandard dram = placed_standard(input.dram, input.point.placement);
-  if (!input.point.refresh) dram.refresh_interval = 0;
-  const EngineShape shape = engine_shape(input.point, dram, input.header);
+  const DramStandard dram = designed_standard(input.dram, input.point);
+  const EngineShape shape = engine_shape(input.point, input.dram, input.header);
   const AddressPlan plan =
       make_address_plan(shape, dram, input.context_max, input.sequences, input.first_layer,
                         input.end_layer, input.header.group());
@@ -315,6 +317,7 @@ DatapathResult simulate(const SimulationInput& input) {
   Accelerator accelerator(input, shape, dram, plan);
   sc_core::sc_start();
   if (accelerator.board.failure) std::rethrow_exception(accelerator.board.failure);
+  STOAT_ENSURE(accelerator.controller->finished, "no process waits for ever");
   const DatapathResult result = collect(input, dram, accelerator);
   check_conservation(result, accelerator.controller->recount, *input.datapath, shape, dram);
   return result;

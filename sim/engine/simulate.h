@@ -24,7 +24,7 @@ class MemoryModel;
 using MemoryFactory = std::unique_ptr<MemoryModel> (*)(const std::string& name,
                                                        const DramStandard& standard,
                                                        std::uint32_t index,
-                                                       std::uint32_t outstanding_bursts);
+                                                       const DesignPoint& point);
 
 struct SimulationInput {
   DesignPoint point;

@@ -95,6 +95,15 @@ std::vector<Completion> DramController::take_completions() {
   return taken;
 }
 
+void DramController::take_completions(std::vector<Completion>& into) {
+  into.clear();
+  into.swap(state_->completions);
+}
+
+void DramController::observe(ChannelObserver& observer) {
+  for (Scheduler& scheduler : state_->schedulers) scheduler.observe(observer, state_->clock);
+}
+
 Picoseconds DramController::last_data() const {
   return time_of_cycles(state_->last_data, state_->ticks);
 }

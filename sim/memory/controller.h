@@ -46,8 +46,10 @@ void check_controller_options(const ControllerOptions& options, const DramStanda
 
 struct Completion {
   std::uint64_t id = 0;
-  Picoseconds first_data{0};  // last beat of the first burst to be served
-  Picoseconds done{0};        // last beat of the last one
+  Picoseconds first_data{0};         // last beat of the first burst to be served
+  Picoseconds done{0};               // last beat of the last one
+  std::uint64_t activates = 0;       // given for its bursts
+  std::uint64_t changed_bursts = 0;  // that were read before they were partly overwritten
 };
 
 class DramController {
@@ -69,8 +71,10 @@ class DramController {
   bool advance_to_completion(Picoseconds until);
   // Goes on until no request is left.
   void drain();
-  std::vector<Completion> take_completions();  // those not yet taken
-  Picoseconds last_data() const;               // of everything done so far
+  std::vector<Completion> take_completions();            // those not yet taken
+  void take_completions(std::vector<Completion>& into);  // the same, replacing what is there
+  void observe(ChannelObserver& observer);               // which must outlive the controller
+  Picoseconds last_data() const;                         // of everything done so far
 
   // Accounts refresh and standby up to `end` (not before the last data) and checks conservation and
   // the closed-form bounds of the standard: data bus, command buses, tFAW, tRC of every bank.

@@ -36,6 +36,8 @@ std::uint32_t DramController::State::new_slot(const MemoryRequest& request) {
                     request.size.count() / standard.access_size.count(),
                     kNever,
                     0,
+                    0,
+                    0,
                     request.pseudo_channel,
                     request.write,
                     request.partial && standard.masked_write == 0};
@@ -242,11 +244,14 @@ void DramController::State::finish_burst(const Scheduler::Taken& taken, std::uin
     input.piece = kNoPiece;
   }
   last_data = std::max(last_data, taken.data);
+  requests[piece.request].activates += piece.activates;
   if (piece.modify) {  // keeps its entry until it is written back
     Modified back{taken.data, p, piece};
     back.piece.waiting = 1;
     back.piece.write = true;
     back.piece.modify = false;
+    back.piece.activates = 0;
+    ++requests[piece.request].changed;
     modified.push_back(back);
     timer = std::min(timer, back.at);
     return;
@@ -256,7 +261,8 @@ void DramController::State::finish_burst(const Scheduler::Taken& taken, std::uin
   request.first = std::min(request.first, taken.data);
   request.last = std::max(request.last, taken.data);
   if (--request.left > 0) return;
-  completions.push_back({request.id, clock.time(request.first), clock.time(request.last)});
+  completions.push_back({request.id, clock.time(request.first), clock.time(request.last),
+                         request.activates, request.changed});
   free_requests.push_back(piece.request);
   --unfinished;
 }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
-#include <numeric>
 #include <vector>
 
 #include "sim/memory/controller.h"
@@ -33,26 +32,9 @@ struct InputQueue {
 struct OpenRequest {
   std::uint64_t id = 0, left = 0;  // bursts
   Tick first = kNever, last = 0;
+  std::uint64_t activates = 0, changed = 0;
   std::uint32_t pseudo_channel = 0;
   bool write = false, modify = false;
-};
-
-// Ticks to picoseconds, rounded down: time_of_cycles without its 128-bit division where 64 bits do.
-class TickClock {
- public:
-  explicit TickClock(Hertz ticks) : ticks_(ticks) {
-    const std::uint64_t second = 1'000'000'000'000, common = std::gcd(second, ticks.count());
-    numerator_ = second / common;
-    denominator_ = ticks.count() / common;
-  }
-  Picoseconds time(Tick t) const {
-    if (t >= ~std::uint64_t{0} / numerator_) return time_of_cycles(t, ticks_);
-    return Picoseconds(t * numerator_ / denominator_);
-  }
-
- private:
-  Hertz ticks_;
-  std::uint64_t numerator_ = 1, denominator_ = 1;
 };
 
 struct Modified {  // a burst that was read and is to be written back

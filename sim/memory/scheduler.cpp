@@ -102,6 +102,8 @@ bool Scheduler::turn() {
   }
   if (now == direction_) return false;
   direction_ = now;
+  held_ = kNoBank;
+  passed_ = 0;
   // What the other direction's commands leave: its last one, and writes of the same bank group.
   const auto later = [](Tick& gate, Tick t) { gate = std::max(gate, t); };
   const Tick turned = now == 1 ? timing_.read_to_write : timing_.write_to_read;

@@ -29,7 +29,8 @@ struct Piece {
   std::uint64_t age = 0;  // of its first waiting burst
   std::uint32_t request = 0;
   std::uint32_t bank = 0, row = 0;
-  std::uint32_t waiting = 0;  // bursts
+  std::uint32_t waiting = 0;    // bursts
+  std::uint32_t activates = 0;  // given for it and not yet reported
   std::uint32_t next = kNoPiece;
   bool write = false;
   bool modify = false;  // a read whose burst is written back
@@ -118,6 +119,10 @@ class Scheduler {
   // Background time: from `at` on the state is that of the rows now, powered down or not.
   void account(Tick at, bool down);
   const ChannelCounts& counts() const { return counts_; }
+  void observe(ChannelObserver& observer, const TickClock& clock) {
+    observer_ = &observer;
+    clock_ = &clock;
+  }
   Tick last_data() const { return last_data_; }
   struct States {
     Tick ticks[2][2] = {};  // [down][a row is open]
@@ -126,7 +131,7 @@ class Scheduler {
   void check_bounds(Tick end) const;
 
  private:
-  static constexpr std::uint32_t kMaxBanks = 64, kMaxLanes = 64;
+  static constexpr std::uint32_t kMaxBanks = 64, kMaxLanes = 64, kNoBank = ~std::uint32_t{0};
   enum Want : std::uint8_t { kNothing, kColumn, kActivate, kPrecharge, kClose };
   struct List {
     std::uint32_t head = kNoPiece, tail = kNoPiece;
@@ -202,6 +207,10 @@ class Scheduler {
   void offer(std::uint32_t bank);
   void offer_row(const RowChoice& choice);
   const ColumnChoice& find_column(Tick from);
+  bool holds() const {
+    return held_ != kNoBank && (barred_ & bit(held_)) == 0 && want_[held_] == kColumn;
+  }
+  std::uint32_t oldest_ready(Tick at) const;
   const RowChoice& find_row(Tick from);
   template <class When>
   static Best first_of(const Order& order, const Gates& ages, std::uint64_t barred, Tick soonest,
@@ -267,10 +276,16 @@ class Scheduler {
   Best activate_, precharge_;
   Tick column_from_ = 0, row_from_ = 0;
 
+  // The bank that others must let pass, and how often its oldest burst has been passed.
+  std::uint32_t held_ = kNoBank;
+  std::uint32_t passed_ = 0;
+
   bool refreshing_ = false;
   Tick refresh_due_ = kNever;
   std::uint32_t refresh_set_ = 0;
 
+  ChannelObserver* observer_ = nullptr;  // may be null
+  const TickClock* clock_ = nullptr;
   ChannelCounts counts_;
   States states_;
   Tick since_ = 0, last_data_ = 0;

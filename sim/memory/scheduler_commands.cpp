@@ -15,6 +15,7 @@ void Scheduler::offer(std::uint32_t bank) {
   if (row_.bank == bank && row_.rank > 0) forget_row();
   if ((barred_ & bit(bank)) != 0) return;
   if (want == kColumn) {
+    if (holds() && bank != held_) return;
     const ColumnChoice choice{column_at(bank, column_from_), age_[bank], bank};
     if (!column_known_ || !choice.before(column_)) return;
     column_ = choice;
@@ -62,6 +63,10 @@ Scheduler::Best Scheduler::first_of(const Order& order, const Gates& ages, std::
 const ColumnChoice& Scheduler::find_column(Tick from) {
   column_from_ = from;
   column_known_ = true;
+  if (holds()) {
+    column_ = {column_at(held_, from), age_[held_], held_};
+    return column_;
+  }
   const Gates& opened = column_ready_[direction_];
   std::uint32_t over = 0;
   for (; over < opening_.size && opened[opening_.banks[over]] <= from; ++over) {
@@ -83,6 +88,22 @@ const ColumnChoice& Scheduler::find_column(Tick from) {
     if (choice.before(column_)) column_ = choice;
   }
   return column_;
+}
+
+// The bank of the oldest row hit whose tRCD is over.
+std::uint32_t Scheduler::oldest_ready(Tick at) const {
+  std::uint32_t oldest = kNoBank;
+  const Order& hits = orders_[kColumn];
+  for (std::uint32_t i = 0; i < hits.size && oldest == kNoBank; ++i) {
+    if ((barred_ & bit(hits.banks[i])) == 0) oldest = hits.banks[i];
+  }
+  for (std::uint32_t i = 0; i < opening_.size; ++i) {
+    const std::uint32_t bank = opening_.banks[i];
+    if (column_ready_[direction_][bank] > at) break;  // in the order of this time
+    if ((barred_ & bit(bank)) != 0) continue;
+    if (oldest == kNoBank || age_[bank] < age_[oldest]) oldest = bank;
+  }
+  return oldest;
 }
 
 // What a column command of the direction in work leaves to the next ones.
@@ -109,12 +130,17 @@ Scheduler::Taken Scheduler::take_column(std::uint32_t number, Tick at) {
   ++(direction == 0 ? counts_.read_bursts : counts_.write_bursts);
   ++bank.hits;
   bank.last_use = at;
+  const std::uint32_t oldest = oldest_ready(at);
+  held_ = kNoBank;
+  passed_ = oldest == number ? 0 : passed_ + 1;
+  if (options_.row_hit_cap > 0 && passed_ >= options_.row_hit_cap) held_ = oldest;
   gate_columns(number, at);
   precharge_ready_[number] =
       std::max(precharge_ready_[number], at + timing_.to_precharge[direction]);
   --waiting_[direction];
   --piece.waiting;
   ++piece.age;
+  piece.activates = 0;
   if (taken.last) remove(place);
   forget_column();
   if (taken.last || bank.hits == options_.row_hit_cap) {
@@ -234,7 +260,9 @@ Tick Scheduler::take_row(const RowChoice& choice) {
 void Scheduler::activate(std::uint32_t number, Tick at) {
   account(at, false);
   Bank& bank = banks_[number];
-  bank.row = pieces_[lists_[direction_][number].head].row;
+  Piece& first = pieces_[lists_[direction_][number].head];
+  ++first.activates;
+  bank.row = first.row;
   bank.hits = 0;
   bank.last_use = at;
   ++bank.activations;
@@ -248,6 +276,7 @@ void Scheduler::activate(std::uint32_t number, Tick at) {
   last_activates_[next_activate_] = at + timing_.faw;
   next_activate_ = (next_activate_ + 1) % 4;
   ++counts_.activates;
+  if (observer_ != nullptr) observer_->row_opened(index_, number, bank.row, clock_->time(at));
   classify(number);
 }
 
@@ -256,11 +285,14 @@ void Scheduler::close(std::uint32_t number, Tick at) {
   open_ &= ~bit(number);
   activate_ready_[number] = std::max(activate_ready_[number], at + timing_.rp);
   ++counts_.precharges;
+  if (observer_ != nullptr) observer_->row_closed(index_, number, clock_->time(at));
   classify(number);
 }
 
 void Scheduler::begin_refresh() {
   forget_choices();
+  held_ = kNoBank;
+  passed_ = 0;
   refreshing_ = true;
   if (options_.refresh == RefreshMode::kAllBank) {
     barred_ = all_banks_;
@@ -281,6 +313,8 @@ Tick Scheduler::refresh_all(Tick at) {
   refreshing_ = false;
   barred_ = 0;
   ++counts_.refreshes;
+  if (observer_ != nullptr)
+    observer_->refreshed(index_, clock_->time(at), clock_->time(at + timing_.refresh));
   return at + timing_.refresh;
 }
 
@@ -297,6 +331,8 @@ Tick Scheduler::refresh_set(Tick at) {
   refreshing_ = false;
   barred_ = 0;
   ++counts_.bank_refreshes;
+  if (observer_ != nullptr)
+    observer_->refreshed(index_, clock_->time(at), clock_->time(at + timing_.refresh_bank));
   return at + timing_.refresh_bank;
 }
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 
 #include "models/dram/standard.h"
 
@@ -65,6 +66,24 @@ struct TickTiming {
   static Tick late(const DramStandard& s) {
     return s.column_bus_cycles > 2 ? s.column_bus_cycles - Tick{2} : 0;
   }
+};
+
+// Ticks to picoseconds, rounded down: time_of_cycles without its 128-bit division where 64 bits do.
+class TickClock {
+ public:
+  explicit TickClock(Hertz ticks) : ticks_(ticks) {
+    const std::uint64_t second = 1'000'000'000'000, common = std::gcd(second, ticks.count());
+    numerator_ = second / common;
+    denominator_ = ticks.count() / common;
+  }
+  Picoseconds time(Tick t) const {
+    if (t >= ~std::uint64_t{0} / numerator_) return time_of_cycles(t, ticks_);
+    return Picoseconds(t * numerator_ / denominator_);
+  }
+
+ private:
+  Hertz ticks_;
+  std::uint64_t numerator_ = 1, denominator_ = 1;
 };
 
 }  // namespace stoat::sim

@@ -16,6 +16,7 @@ struct Condition::Node {
   Kind kind = Kind::kNumber;
   double number = 0;
   std::string text;  // a text, a key or an operator
+  Place place;       // of a division
   std::vector<std::shared_ptr<const Node>> parts;
 };
 
@@ -130,9 +131,11 @@ class Parser {
     return true;
   }
 
-  static NodePtr make(Node::Kind kind, std::string text, std::vector<NodePtr> parts) {
+  static NodePtr make(Node::Kind kind, std::string text, std::vector<NodePtr> parts,
+                      Place place = {}) {
     auto node = std::make_shared<Node>();
     node->kind = kind;
+    node->place = std::move(place);
     node->text = std::move(text);
     node->parts = std::move(parts);
     return node;
@@ -192,8 +195,10 @@ class Parser {
     NodePtr left = factor();
     while (token_.kind == Token::Kind::kSign && (token_.text == "*" || token_.text == "/")) {
       const std::string sign = token_.text;
+      Place at = place_;
+      if (at.line != 0) at.column += token_.column;
       next();
-      left = make(Node::Kind::kArithmetic, sign, {std::move(left), factor()});
+      left = make(Node::Kind::kArithmetic, sign, {std::move(left), factor()}, std::move(at));
     }
     return left;
   }
@@ -280,6 +285,10 @@ Term term_of(const Node& node, const ValueOf& value_of) {
       term.present = left.present && right.present && left.number && right.number;
       if (!term.present) break;
       const double a = *left.number, b = *right.number;
+      if (node.text == "/" && b == 0) {
+        throw usage_error(node.place, "a condition divides by zero", "a divisor that is never 0",
+                          "ask first: DIVISOR != 0 and ...");
+      }
       term.number = node.text == "+"   ? a + b
                     : node.text == "-" ? a - b
                     : node.text == "*" ? a * b

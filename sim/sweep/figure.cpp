@@ -97,8 +97,8 @@ Json points(const Series& s) {
 Json parallel(const Series& s) {
   Json out = {{"type", "parcoords"}, {"dimensions", Json::array()}};
   out["line"] = {{"color", numbers(s.y)}, {"colorscale", Json::array()}};
-  for (int i = 0; i <= 4; ++i)
-    out["line"]["colorscale"].push_back({i / 4.0, "@heat" + std::to_string(i == 0 ? 1 : i)});
+  for (int i = 0; i <= 2; ++i)  // the lighter ones do not stand out as lines
+    out["line"]["colorscale"].push_back({i / 2.0, "@heat" + std::to_string(i + 2)});
   out["labelfont"] = {{"color", "@ink"}, {"size", 11}};
   out["tickfont"] = {{"color", "@ink"}, {"size", 10}};
   out["rangefont"] = {{"color", "@paper"}, {"size", 1}};

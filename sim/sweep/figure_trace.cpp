@@ -18,8 +18,8 @@ constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 // Only cells with draws; the rest are 0.
 std::string access_csv(const AccessMap& map) {
-  std::string csv = fmt::format("first_row_of_{},first_step_of_{},draws_per_row_head_and_step\n",
-                                map.rows_per_bin, map.steps_per_bin);
+  std::string csv = fmt::format("first_row_of_{},first_{}_of_{},draws_per_row_head_and_step\n",
+                                map.rows_per_bin, map.by_head ? "head" : "step", map.steps_per_bin);
   for (std::size_t s = 0; s < map.reads.size(); ++s) {
     for (std::size_t r = 0; r < map.reads[s].size(); ++r) {
       if (!(map.reads[s][r] > 0)) continue;
@@ -157,12 +157,13 @@ Figure access_figure(const TraceView& view, const std::string& id) {
       row.push_back(!std::isfinite(v) ? kNone : v > 0 ? short_log(v) : bottom);
     heat.z.push_back(std::move(row));
   }
-  heat.hover = "row %{x:.0f}, step %{y:.0f}: 10^%{z:.2f}<extra></extra>";
+  const char* const line = map.by_head ? "query head" : "step";
+  heat.hover = fmt::format("row %{{x:.0f}}, {} %{{y:.0f}}: 10^%{{z:.2f}}<extra></extra>", line);
   figure.series.push_back(std::move(heat));
   figure.x_axes[0].title = "token position [row of the KV cache]";
   figure.x_axes[0].grid = false;
   figure.x_axes[0].range = {0, static_cast<double>(bins) * map.rows_per_bin};
-  figure.y_axes[0].title = "decode step";
+  figure.y_axes[0].title = map.by_head ? "layer x heads + query head" : "decode step";
   figure.y_axes[0].grid = false;
   figure.y_axes[0].range = {-0.5, static_cast<double>(map.steps) - 0.5};
   figure.y_axes[0].reversed = true;
@@ -173,13 +174,14 @@ Figure access_figure(const TraceView& view, const std::string& id) {
   figure.height = 440;
   figure.caption = fmt::format(
       "The more a cell stands out from the page, the more often its rows were drawn: draws a row, "
-      "head and step, on a logarithmic scale ({} rows by {} step{} a cell, mean of all layers and "
-      "heads). The {} newest rows take {} % of the draws, where even draws would give them {} %; "
+      "head and step, on a logarithmic scale ({} rows by {} {}{} a cell, mean of all {}). The {} "
+      "newest rows take {} % of the draws, where even draws would give them {} %; "
       "the first token takes {} %. Strokes far from the edge are rows that some steps look up. A "
       "head reads {} % of its context's rows at a step.",
-      map.rows_per_bin, map.steps_per_bin, map.steps_per_bin == 1 ? "" : "s", 64,
-      significant(100 * map.share_recent, 3), significant(100 * map.share_even_recent, 2),
-      significant(100 * map.share_first, 2), significant(100 * map.distinct_share, 2));
+      map.rows_per_bin, map.steps_per_bin, line, map.steps_per_bin == 1 ? "" : "s",
+      map.by_head ? "steps" : "layers and heads", 64, significant(100 * map.share_recent, 3),
+      significant(100 * map.share_even_recent, 2), significant(100 * map.share_first, 2),
+      significant(100 * map.distinct_share, 2));
   figure.csv = access_csv(map);
   return figure;
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "sim/sweep/sweep_value.h"
+#include "sim/sweep/synth_fit.h"
 #include "traces/reader.h"
 #include "traces/shapes.h"
 
@@ -137,8 +138,14 @@ void finish_synth(const Keys& keys, const Datapath& datapath, const SweepSpec& s
   o.steps = keys.count("steps", 1, 65536);
   o.method = source.method;
   o.budgets = {source.budget};
-  o.recency = keys.real("recency", 0, 0, kMaxRows);
-  o.group_correlation = keys.real("group_correlation", 0, 0, 1);
+  o.recency = keys.real("recency", o.recency, 0, kMaxRows);
+  o.group_correlation = keys.real("group_correlation", o.group_correlation, 0, 1);
+  if (o.participation > context) {
+    throw usage_error(Place{spec.file},
+                      "participation " + number_text(o.participation) + " in a context of " +
+                          std::to_string(context),
+                      "at most the context, or flat");
+  }
   o.seed = keys.whole("seed", spec.seed, 0, std::uint64_t{1} << 53);
   if (datapath.score == &kScoreTernary) {
     o.score_kind = ScoreKind::kTernary;
@@ -186,37 +193,8 @@ void plan_synth(const Keys& keys, const Datapath& datapath, const SweepSpec& spe
   finish_synth(keys, datapath, spec, source);
 }
 
-double mean_of(const std::vector<float>& values, std::size_t begin, std::size_t end) {
-  double sum = 0;
-  for (std::size_t i = begin; i < end; ++i) sum += static_cast<double>(values[i]);
-  return end > begin ? sum / static_cast<double>(end - begin) : 0;
-}
-
-// Participation at another context: a power law through the recorded steps where they span a
-// factor of 1.5 at least, else what was recorded, unchanged.
-double fitted_participation(const LoadedTrace& trace, std::uint32_t context) {
-  const auto [low, high] =
-      std::minmax_element(trace.step_context.begin(), trace.step_context.end());
-  const double all = mean_of(trace.records.stats.participation, 0, trace.records.size());
-  double fitted = all;
-  if (*high >= 1.5 * *low) {
-    double sx = 0, sy = 0, sxx = 0, sxy = 0;
-    const auto n = static_cast<double>(trace.step_context.size());
-    for (std::size_t i = 0; i < trace.step_context.size(); ++i) {
-      const double x = std::log(static_cast<double>(trace.step_context[i]));
-      const double y = std::log(
-          mean_of(trace.records.stats.participation, trace.step_begin[i], trace.step_begin[i + 1]));
-      sx += x, sy += y, sxx += x * x, sxy += x * y;
-    }
-    const double slope = (n * sxy - sx * sy) / (n * sxx - sx * sx);
-    fitted = std::exp((sy - slope * sx) / n + slope * std::log(static_cast<double>(context)));
-  }
-  fitted = std::clamp(fitted, 1.0, static_cast<double>(context));
-  return std::round(fitted * 1000) / 1000;  // one text, whatever the last bits are
-}
-
 void plan_fit(const Keys& keys, const Datapath& datapath, const SweepSpec& spec,
-              const LoadedTrace& trace, PointSource& source) {
+              const LoadedTrace& trace, const SynthFit& fit, PointSource& source) {
   source.kind = SourceKind::kSynthFit;
   source.trace = &trace;
   const TraceHeader& h = trace.header;
@@ -238,12 +216,20 @@ void plan_fit(const Keys& keys, const Datapath& datapath, const SweepSpec& spec,
   o.participation = source.method == Method::kDense
                         ? 0
                         : flat_or_number(keys, fitted_participation(trace, context));
-  // Attention sinks where the first token has far more than an equal share.
-  const double token0 =
-      mean_of(trace.records.stats.mass_token0, 0, trace.records.stats.mass_token0.size());
-  o.sinks = static_cast<std::uint32_t>(
-      keys.whole("sinks", token0 * trace.step_context.front() > 10 ? 4 : 0, 0, 65536));
+  o.sinks = static_cast<std::uint32_t>(keys.whole("sinks", fit.sinks, 0, 65536));
+  o.recency = fit.recency.value_or(0);
+  o.group_correlation = fit.correlation.value_or(0);
   finish_synth(keys, datapath, spec, source);
+  const auto said = [&](const char* key, bool known, double value) {
+    return std::string(" ") + key + "=" +
+           (keys.has(key) ? number_text(value) + " (given)"
+            : known       ? number_text(value)
+                          : std::string("0 (not recorded)"));
+  };
+  source.fit = "participation=" + number_text(o.participation) +
+               " sinks=" + std::to_string(o.sinks) +
+               said("recency", fit.recency.has_value(), o.recency) +
+               said("group_correlation", fit.correlation.has_value(), o.group_correlation);
   source.text += " fit=" + trace.hash;
 }
 
@@ -337,6 +323,15 @@ const LoadedTrace& TraceLibrary::open(const std::string& path) {
   return *slot;
 }
 
+const SynthFit& TraceLibrary::fit(const LoadedTrace& trace) {
+  auto& slot = fits_[trace.path];
+  if (!slot) slot = std::make_unique<SynthFit>(fit_synth(trace));
+  return *slot;
+}
+
+TraceLibrary::TraceLibrary() = default;
+TraceLibrary::~TraceLibrary() = default;
+
 PointSource plan_source(const KeyLookup& value, const Datapath& datapath, const SweepSpec& spec,
                         TraceLibrary& library) {
   const Keys keys(value, spec.file);
@@ -354,7 +349,7 @@ PointSource plan_source(const KeyLookup& value, const Datapath& datapath, const 
       path.is_absolute() ? name : (std::filesystem::path(spec.folder) / path).string());
   source.steps = wanted_steps(keys, trace);
   if (source.steps.empty()) {
-    plan_fit(keys, datapath, spec, trace, source);
+    plan_fit(keys, datapath, spec, trace, library.fit(trace), source);
   } else {
     plan_recorded(keys, datapath, trace, source);
   }

@@ -33,13 +33,22 @@ struct LoadedTrace {
   bool scores_everywhere = false;
 };
 
+struct SynthFit;  // synth_fit.h
+
 class TraceLibrary {
  public:
+  TraceLibrary();
+  TraceLibrary(const TraceLibrary&) = delete;
+  TraceLibrary& operator=(const TraceLibrary&) = delete;
+  ~TraceLibrary();
   // Reads a file once. Throws Error.
   const LoadedTrace& open(const std::string& path);
+  // What stands for contexts that were not recorded; found once.
+  const SynthFit& fit(const LoadedTrace& trace);
 
  private:
   std::map<std::string, std::unique_ptr<LoadedTrace>> traces_;
+  std::map<std::string, std::unique_ptr<SynthFit>> fits_;
 };
 
 struct PointSource {
@@ -54,6 +63,7 @@ struct PointSource {
   TraceHeader header;  // of what is simulated
   std::uint32_t model_layers = 0;
   std::string text;  // canonical: equal texts, equal records
+  std::string fit;   // kSynthFit: what was taken from the trace, for people
 };
 
 using KeyLookup = std::function<const std::string*(const std::string& key)>;

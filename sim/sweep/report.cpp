@@ -7,46 +7,27 @@
 
 #include "sim/sweep/figures.h"
 #include "sim/sweep/html.h"
+#include "sim/sweep/report_page.h"
 #include "sim/sweep/report_sections.h"
 #include "sim/sweep/report_style.h"
 
 namespace stoat::sim {
 namespace {
 
-std::string figure_html(const Figure& figure, int number) {
-  std::string out = fmt::format(
-      "<section class=\"figure\" id=\"{0}\">\n<h2>Figure {1}. {2}</h2>\n<p "
-      "class=\"caption\">{3}</p>\n",
-      figure.id, number, escape_html(figure.title), escape_html(figure.caption));
-  out += fmt::format(
-      "<div class=\"plot\" id=\"plot-{0}\" role=\"img\" aria-label=\"{1}\" "
-      "style=\"min-height:{2}px\"></div>\n",
-      figure.id, escape_html(figure.title), figure.height);
-  out += fmt::format("<script type=\"application/json\" id=\"plot-{}-data\">{}</script>\n",
-                     figure.id, escape_json_for_script(figure_json(figure)));
-  out += fmt::format("<p class=\"get\"><a download=\"{0}.csv\" href=\"{1}\">Data as CSV</a></p>\n",
-                     figure.id, csv_data_uri(figure.csv));
-  return out;
-}
-
 // Figures in reading order; those without data are left out.
 struct Page {
-  std::string body;
+  ReportPage page;
   std::string links;
-  int figures = 0;
 
   void link(const std::string& id, const std::string& text) {
     links += fmt::format("<a href=\"#{}\">{}</a>\n", id, escape_html(text));
   }
-  void add(const Figure& figure, const std::string& after = {}) {
-    if (figure.empty()) return;
-    body += figure_html(figure, ++figures) + after + "</section>\n";
-  }
+  void add(const Figure& figure, const std::string& after = {}) { page.add(figure, after); }
   void section(const std::string& id, const std::string& title, const std::string& content) {
     if (content.empty()) return;
     link(id, title);
-    body += fmt::format("<section id=\"{}\">\n<h2>{}</h2>\n{}</section>\n", id, escape_html(title),
-                        content);
+    page.body() += fmt::format("<section id=\"{}\">\n<h2>{}</h2>\n{}</section>\n", id,
+                               escape_html(title), content);
   }
 };
 
@@ -149,11 +130,10 @@ std::string report_html(const ReportData& data, std::string_view plotly) {
   out +=
       "<noscript><p class=\"note\">The figures need JavaScript; the tables and the CSV of each "
       "figure do not.</p></noscript>\n";
-  out += page.body +
+  out += page.page.body() +
          "</main>\n<footer>Written by stoat. Opens without a network; figures by plotly.js (MIT "
          "licence), included.</footer>\n";
-  out += fmt::format("<script>{}</script>\n<script>{}</script>\n</body>\n</html>\n",
-                     escape_script_source(plotly), escape_script_source(report_script()));
+  out += page.page.scripts(plotly) + "</body>\n</html>\n";
   return out;
 }
 

@@ -1,4 +1,4 @@
-// Style sheet and script of the report, and where plotly.js lies. See report_style.h.
+// Style sheet of the report, and where plotly.js lies. See report_style.h.
 #include "sim/sweep/report_style.h"
 
 #include <array>
@@ -62,7 +62,7 @@ thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1px solid va
 tbody th { font-weight: 500; }
 td { white-space: pre-line; }
 td, tbody th { overflow-wrap: break-word; min-width: 4rem; max-width: 24rem; }
-.name-cell { white-space: nowrap; }
+.name-cell { min-width: 9rem; max-width: 22rem; }
 td.num, th.num { text-align: right; white-space: nowrap; min-width: 0; }
 thead th.num { white-space: normal; }
 .unit { display: block; font-weight: 400; color: var(--muted); font-size: .8125rem; }
@@ -96,120 +96,11 @@ footer { color: var(--muted); font-size: .8125rem; padding-bottom: 3rem; }
   @page { size: A4; margin: 16mm 15mm; }
   body { font-size: 10.5pt; } header { padding-top: 0; } main, header, footer { max-width: none; padding: 0; }
   nav, .get { display: none; } section { margin: 1.6rem 0; } h2, .caption { break-after: avoid; }
+  .plot { min-height: 0 !important; }
   .plot, tr, .card, .figure { break-inside: avoid; } .table { overflow: visible; } table { font-size: 8.5pt; }
   th, td { padding-right: .5rem; }
 }
 )css";
-}
-
-std::string_view report_script() {
-  return R"js(
-(function () {
-  'use strict';
-  var root = document.documentElement;
-  // "@name" or "@name/alpha" in a colour of a figure is a custom property of the style sheet.
-  function lookUp(text) {
-    var parts = text.slice(1).split('/');
-    var value = getComputedStyle(root).getPropertyValue('--' + parts[0]).trim();
-    if (parts.length < 2 || value.length !== 7) return value;
-    var n = parseInt(value.slice(1), 16);
-    return 'rgba(' + (n >> 16) + ',' + ((n >> 8) & 255) + ',' + (n & 255) + ',' + parts[1] + ')';
-  }
-  function paint(value, isColour) {
-    if (typeof value === 'string') return isColour && value[0] === '@' ? lookUp(value) : value;
-    if (Array.isArray(value)) {
-      return isColour ? value.map(function (v) { return paint(v, true); })
-                      : value.map(function (v) { return v && typeof v === 'object' ? paint(v, false) : v; });
-    }
-    if (value && typeof value === 'object') {
-      var out = {};
-      Object.keys(value).forEach(function (key) { out[key] = paint(value[key], /color(scale)?$/.test(key)); });
-      return out;
-    }
-    return value;
-  }
-  var figures = Array.prototype.map.call(document.querySelectorAll('.plot'), function (node) {
-    return { node: node, spec: document.getElementById(node.id + '-data').textContent };
-  });
-  // Parallel coordinates need WebGL and seconds: drawn when they come into sight, and for print.
-  var waiting = figures.filter(function (f) { return f.node.classList.contains('lazy'); });
-  function draw(width, only) {
-    return Promise.all(figures.map(function (figure) {
-      if (only && figure !== only) return null;
-      if (!only && waiting.indexOf(figure) >= 0) return null;
-      var spec = paint(JSON.parse(figure.spec), false);
-      var room = width || figure.node.clientWidth;
-      if (width) spec.layout.width = width;
-      if (room < 560) {  // narrow: smaller text, fewer ticks, a plain colour bar
-        spec.layout.font.size = 11;
-        spec.data.forEach(function (s) {
-          if (s.colorbar) { s.colorbar.title.text = ''; s.colorbar.thickness = 8; }
-        });
-        Object.keys(spec.layout).forEach(function (key) {
-          if (/^xaxis/.test(key) && !spec.layout[key].tickvals) spec.layout[key].nticks = 5;
-        });
-      }
-      return Plotly.react(figure.node, spec.data, spec.layout,
-                          { displayModeBar: false, responsive: !width, showTips: false })
-        .then(function () { listen(figure); });
-    }));
-  }
-  // The whole configuration of a point that is clicked.
-  var table = document.getElementById('points');
-  table = table && JSON.parse(table.textContent);
-  function listen(figure) {
-    var box = document.getElementById('picked-' + figure.node.id.slice(5));
-    if (!table || !box || figure.listens) return;
-    figure.listens = true;
-    figure.node.on('plotly_click', function (event) {
-      var row = event.points[0].customdata;
-      if (typeof row !== 'number') return;
-      var list = document.createElement('dl');
-      table.names.forEach(function (name, i) {
-        var item = document.createElement('div'), key = document.createElement('dt'), value = document.createElement('dd');
-        key.textContent = name;
-        value.textContent = table.columns[i][row] || '-';
-        item.append(key, value);
-        list.append(item);
-      });
-      box.replaceChildren(list);
-      box.hidden = false;
-    });
-  }
-  if (waiting.length && 'IntersectionObserver' in window) {
-    var watcher = new IntersectionObserver(function (entries) {
-      entries.forEach(function (entry) {
-        if (!entry.isIntersecting) return;
-        watcher.unobserve(entry.target);
-        var figure = waiting.filter(function (f) { return f.node === entry.target; })[0];
-        waiting = waiting.filter(function (f) { return f !== figure; });
-        if (figure) draw(0, figure);
-      });
-    }, { rootMargin: '200px' });
-    waiting.forEach(function (f) { watcher.observe(f.node); });
-  } else {
-    waiting = [];
-  }
-  var narrow = window.innerWidth < 620;
-  draw();
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', function () { draw(); });
-  window.addEventListener('resize', function () {
-    if ((window.innerWidth < 620) !== narrow) { narrow = !narrow; draw(); }
-  });
-  var opened = [];
-  window.addEventListener('beforeprint', function () {
-    root.classList.add('printing');
-    opened = Array.prototype.filter.call(document.querySelectorAll('details'), function (d) { return !d.open; });
-    opened.forEach(function (d) { d.open = true; });
-    draw(670);
-  });
-  window.addEventListener('afterprint', function () {
-    root.classList.remove('printing');
-    opened.forEach(function (d) { d.open = false; });
-    draw();
-  });
-})();
-)js";
 }
 
 std::string plotly_source(const std::string& path) {

@@ -8,8 +8,8 @@ namespace stoat::sim {
 
 std::string_view
 report_style();  // CSS; colours are custom properties, one set each for light, dark and print
-std::string_view
-report_script();  // draws every figure; redraws when the colour scheme changes and for printing
+std::string_view report_script();  // draws figures as they come into sight; again for another
+                                   // colour scheme, and for print
 
 // The source of plotly.js from the distribution's package. `path` overrides the places that are
 // searched. Throws Error (usage) naming the package when it is not there.

@@ -194,6 +194,34 @@ std::uint64_t TraceView::right() const {
                     [](const AnsweredQuestion& a) { return a.judged && a.correct; }));
 }
 
+AccessMap access_map(const std::vector<TraceRecords>& steps, bool by_head) {
+  std::uint32_t heads = 0, lines = static_cast<std::uint32_t>(steps.size());
+  for (const TraceRecords& step : steps) {
+    for (std::size_t i = 0; i < step.size(); ++i) heads = std::max(heads, step.q_head[i] + 1U);
+  }
+  if (by_head) {
+    lines = 0;
+    for (const TraceRecords& step : steps) {
+      for (std::size_t i = 0; i < step.size(); ++i)
+        lines = std::max(lines, step.layer[i] * heads + step.q_head[i] + 1U);
+    }
+  }
+  Sums sums;
+  sums.steps_per_bin = std::max(1U, (lines + kStepBins - 1) / kStepBins);
+  sums.heads_at.resize((lines + sums.steps_per_bin - 1) / sums.steps_per_bin);
+  sums.draws_at.resize(sums.heads_at.size());
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    for (std::size_t i = 0; i < steps[s].size(); ++i) {
+      sums.step =
+          by_head ? steps[s].layer[i] * heads + steps[s].q_head[i] : static_cast<std::uint32_t>(s);
+      add_accesses(steps[s], i, sums);
+    }
+  }
+  AccessMap map = make_map(sums, lines);
+  map.by_head = by_head;
+  return map;
+}
+
 TraceView read_trace_view(const std::string& path) {
   const TraceReader reader(path);
   TraceView view;

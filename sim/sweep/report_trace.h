@@ -10,11 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "traces/trace.h"
+
 namespace stoat::sim {
 
 // Accesses to value rows, token position by decode step. A cell is draws per row and query head of
 // a decode step.
 struct AccessMap {
+  bool by_head = false;  // a line is a query head (of a layer) instead of a step
   std::uint32_t rows_per_bin = 1, steps_per_bin = 1;
   std::uint32_t context = 0, steps = 0;    // extent
   std::vector<std::vector<double>> reads;  // [step bin][row bin]; NaN beyond the context
@@ -65,6 +68,10 @@ struct TraceView {
   std::uint64_t asked() const;  // judged questions
   std::uint64_t right() const;
 };
+
+// The map of records that are in memory, a step each. By head: lines are layer x query heads +
+// head, over all steps. Empty without sampled records.
+AccessMap access_map(const std::vector<TraceRecords>& steps, bool by_head);
 
 // Throws Error for a trace or side file that is damaged; a missing side file is not an error.
 TraceView read_trace_view(const std::string& path);

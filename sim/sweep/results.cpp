@@ -290,7 +290,17 @@ Json to_json(const DatapathResult& r) {
                      r.row_bus_busy.count(),
                      r.bank_busy.count(),
                      r.channels,
-                     r.banks};
+                     r.banks,
+                     r.bank_refreshes,
+                     r.power_downs,
+                     r.active_standby.count(),
+                     r.precharge_standby.count(),
+                     r.active_down.count(),
+                     r.precharge_down.count(),
+                     r.bus_bound.count(),
+                     r.lane_bound.count(),
+                     r.refresh_time.count(),
+                     static_cast<std::uint64_t>(r.lane_bound_unit)};
   for (const CoreCycles cycles : r.busy) json["busy"].push_back(cycles.count());
   for (const UnitUse& unit : r.units) {
     json["units"].push_back({unit.busy.count(), unit.starved.count(), unit.blocked.count()});
@@ -317,7 +327,7 @@ DatapathResult result_from_json(const Json& json) {
   r.select_stage = names.at(2);
   r.gather_stage = names.at(3);
   const auto n = json.at("numbers").get<std::vector<std::uint64_t>>();
-  STOAT_ENSURE(n.size() == 23, "a result has 23 numbers");
+  STOAT_ENSURE(n.size() == 33, "a result has 33 numbers");
   r.steps = n[0];
   r.layer_steps = n[1];
   r.context_max = static_cast<std::uint32_t>(n[2]);
@@ -344,6 +354,16 @@ DatapathResult result_from_json(const Json& json) {
   r.bank_busy = Picoseconds(n[20]);
   r.channels = n[21];
   r.banks = n[22];
+  r.bank_refreshes = n[23];
+  r.power_downs = n[24];
+  r.active_standby = Picoseconds(n[25]);
+  r.precharge_standby = Picoseconds(n[26]);
+  r.active_down = Picoseconds(n[27]);
+  r.precharge_down = Picoseconds(n[28]);
+  r.bus_bound = Picoseconds(n[29]);
+  r.lane_bound = Picoseconds(n[30]);
+  r.refresh_time = Picoseconds(n[31]);
+  r.lane_bound_unit = static_cast<Unit>(n[32]);
   for (std::size_t i = 0; i < kUnits; ++i) {
     const auto unit = json.at("units").at(i).get<std::vector<std::uint64_t>>();
     r.units[i] = {Picoseconds(unit.at(0)), Picoseconds(unit.at(1)), Picoseconds(unit.at(2))};

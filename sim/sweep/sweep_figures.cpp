@@ -1,4 +1,4 @@
-// The figures of a sweep that are points and lines, and the order of all of them.
+// The Pareto fronts of a sweep, what its figures share, and the order of all of them.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,6 +21,12 @@ const std::vector<std::string>& markers() {
 const std::vector<std::string>& dashes() {
   static const std::vector<std::string> names{"solid", "dash", "dot", "dashdot"};
   return names;
+}
+
+const std::string& marker_of(std::size_t n) { return markers()[n % markers().size()]; }
+// No two of the first 32 lines have marker and dash in common.
+const std::string& dash_of(std::size_t n) {
+  return dashes()[(n + n / markers().size()) % dashes().size()];
 }
 
 std::string color_of(const SweepRow& row) {
@@ -90,7 +96,8 @@ std::string label_without_budget(const SweepRow& row) {
   if (at != std::string::npos) {
     name.erase(at, budget.size());
     if (at >= 2 && name.compare(at - 2, 2, ", ") == 0) name.erase(at - 2, 2);
-    if (name.starts_with(", ")) name.erase(0, 2);
+    // Nothing else may say what draws the rows.
+    if (at == 0) name = (row.method.empty() ? row.datapath : row.method) + name;
     while (name.ends_with(' ')) name.pop_back();
   }
   return name.empty() ? row.datapath : name;
@@ -114,7 +121,9 @@ Figure error_front_figure(const SweepReport& report) {
   for (const SweepRow& row : shown.rows) {
     if (std::isfinite(row.error)) cloud.emplace_back(row.error, row.energy * scale.factor);
   }
+  const std::size_t before = figure.series.size();
   add_front(cloud, figure);
+  const bool one_best = figure.series.size() == before;
   figure.title = fmt::format("Energy a token against error, {} tokens of context",
                              grouped(static_cast<std::uint64_t>(context)));
   figure.caption =
@@ -125,6 +134,15 @@ Figure error_front_figure(const SweepReport& report) {
       "exact attention, relative, were value rows independent; for narrow KV elements the rounding "
       "of V. "
       "Click a point for its whole configuration.";
+  if (one_best) {
+    const auto best = std::min_element(shown.rows.begin(), shown.rows.end(),
+                                       [](const SweepRow& a, const SweepRow& b) {
+                                         return (std::isfinite(a.error) ? a.energy : 1e300) <
+                                                (std::isfinite(b.error) ? b.energy : 1e300);
+                                       });
+    figure.caption +=
+        fmt::format(" There is no front to draw: one point, {}, is the best in both.", best->label);
+  }
   figure.x_axes[0].title = "error of the attention output, relative";
   figure.x_axes[0].log = true;
   figure.y_axes[0].title = "energy [" + scale.unit + " a token]";
@@ -164,205 +182,15 @@ Figure latency_front_figure(const SweepReport& report) {
   return figure;
 }
 
-struct Lines {
-  std::vector<std::string> order;
-  std::map<std::string, std::vector<std::size_t>> rows;
-};
-
-// Rows by label, each sorted by x; empty when there are too many lines or no line.
-Lines lines_by_label(const SweepReport& report, double SweepRow::*x) {
-  Lines lines;
-  for (std::size_t i = 0; i < report.rows.size(); ++i) {
-    const SweepRow& row = report.rows[i];
-    if (!std::isfinite(row.*x)) continue;
-    const std::string& label = row.label;
-    if (lines.rows.find(label) == lines.rows.end()) lines.order.push_back(label);
-    lines.rows[label].push_back(i);
-  }
-  bool any = false;
-  for (auto& [label, rows] : lines.rows) {
-    std::stable_sort(rows.begin(), rows.end(), [&](std::size_t a, std::size_t b) {
-      return report.rows[a].*x < report.rows[b].*x;
-    });
-    any = any || rows.size() > 1;
-  }
-  if (!any || lines.order.size() > kMaxSeries) return {};
-  return lines;
-}
-
-Figure context_figure(const SweepReport& report, bool energy) {
-  std::set<double> contexts;
-  for (const SweepRow& row : report.rows) contexts.insert(row.context);
-  if (contexts.size() < 2) return {};
-  const Lines lines = lines_by_label(report, &SweepRow::context);
-  Figure figure;
-  figure.id = energy ? "energy-context" : "time-context";
-  const Scale scale = energy ? energy_scale(largest(report, &SweepRow::energy))
-                             : time_scale(largest(report, &SweepRow::time));
-  double SweepRow::*member = energy ? &SweepRow::energy : &SweepRow::time;
-  for (std::size_t n = 0; n < lines.order.size(); ++n) {
-    const auto& rows = lines.rows.at(lines.order[n]);
-    Series series;
-    series.name = lines.order[n];
-    series.color = color_of(report.rows[rows.front()]);
-    series.marker = markers()[n % markers().size()];
-    series.dash = dashes()[n % dashes().size()];
-    series.hover = "%{x} tokens, %{y:.4~g} " + scale.unit + "<extra>" +
-                   escape_plot_text(lines.order[n]) + "</extra>";
-    for (const std::size_t i : rows) {
-      series.x.push_back(report.rows[i].context);
-      series.y.push_back(report.rows[i].*member * scale.factor);
-      series.rows.push_back(static_cast<std::uint32_t>(i));
-    }
-    figure.series.push_back(std::move(series));
-  }
-  figure.title = energy ? "Energy a token against context" : "Time a token against context";
-  figure.caption =
-      "Both axes are logarithmic: a constant gain is a constant distance. Keys are read in full by "
-      "exact "
-      "scores, so no budget falls below the half that they cost.";
-  figure.x_axes[0].title = "context [tokens]";
-  figure.x_axes[0].log = true;
-  for (const double each : contexts) {
-    if (contexts.size() > 12) break;
-    figure.x_axes[0].tick_values.push_back(each);
-    figure.x_axes[0].tick_texts.push_back(each >= 1024 && std::fmod(each, 1024) == 0
-                                              ? fmt::format("{}k", each / 1024)
-                                              : fmt::format("{}", each));
-  }
-  figure.y_axes[0].title = fmt::format("{} [{} a token]", energy ? "energy" : "time", scale.unit);
-  figure.y_axes[0].log = true;
-  figure.height = 420;
-  figure.csv = csv_of(report, {{energy ? "energy_J" : "time_s", member}});
-  return figure;
-}
-
-Figure error_budget_figure(const SweepReport& report) {
-  const double context = widest_context(report);
-  std::set<double> budgets;
-  for (const SweepRow& row : report.rows) {
-    if (row.context == context && row.error > 0 && std::isfinite(row.budget))
-      budgets.insert(row.budget);
-  }
-  if (budgets.size() < 3) return {};
-  // Every column of the label but the budget.
-  std::map<std::string, Series> lines;
-  std::vector<std::string> order;
-  std::vector<std::size_t> rows;
-  for (std::size_t i = 0; i < report.rows.size(); ++i) {
-    const SweepRow& row = report.rows[i];
-    if (row.context == context && row.error > 0 && std::isfinite(row.budget)) rows.push_back(i);
-  }
-  std::stable_sort(rows.begin(), rows.end(), [&](std::size_t a, std::size_t b) {
-    return report.rows[a].budget < report.rows[b].budget;
-  });
-  for (const std::size_t i : rows) {
-    const SweepRow& row = report.rows[i];
-    const std::string name = label_without_budget(row);
-    if (lines.find(name) == lines.end()) order.push_back(name);
-    Series& line = lines[name];
-    line.name = name;
-    line.color = color_of(row);
-    line.x.push_back(row.budget);
-    line.y.push_back(row.error);
-    line.error_low.push_back(row.error_low);
-    line.error_high.push_back(row.error_high);
-    line.rows.push_back(static_cast<std::uint32_t>(i));
-  }
-  if (order.size() > kMaxSeries) return {};
-  Figure figure;
-  figure.id = "error-budget";
-  figure.title = fmt::format("Error of the attention output against budget, {} tokens of context",
-                             grouped(static_cast<std::uint64_t>(context)));
-  figure.caption =
-      "Bars: one standard error over heads, layers and steps. Independent draws fall as one over "
-      "the root of "
-      "S; systematic ones faster once S passes the number of rows that matter; top-k is biased and "
-      "levels "
-      "off where its rows end.";
-  for (std::size_t n = 0; n < order.size(); ++n) {
-    Series& line = lines[order[n]];
-    line.marker = markers()[n % markers().size()];
-    line.dash = dashes()[n % dashes().size()];
-    line.hover = "S = %{x}, error %{y:.3~g}<extra>" + escape_plot_text(order[n]) + "</extra>";
-    figure.series.push_back(std::move(line));
-  }
-  figure.x_axes[0].title = "budget S [rows drawn a head]";
-  figure.x_axes[0].log = true;
-  figure.y_axes[0].title = "error, relative";
-  figure.y_axes[0].log = true;
-  figure.height = 420;
-  figure.csv = csv_of(report, {{"budget", &SweepRow::budget},
-                               {"total_error", &SweepRow::error},
-                               {"total_error_low", &SweepRow::error_low},
-                               {"total_error_high", &SweepRow::error_high}});
-  return figure;
-}
-
-Figure token_figure_of(const SweepReport& report) {
-  std::set<double> contexts;
-  for (const SweepRow& row : report.rows) {
-    if (std::isfinite(row.token_saving)) contexts.insert(row.context);
-  }
-  if (contexts.size() < 2) return {};
-  const Lines lines = lines_by_label(report, &SweepRow::context);
-  Figure figure;
-  figure.id = "token";
-  for (std::size_t n = 0; n < lines.order.size(); ++n) {
-    const auto& rows = lines.rows.at(lines.order[n]);
-    if (report.rows[rows.front()].datapath == "mac" &&
-        report.rows[rows.front()].element == "bf16") {
-      continue;
-    }
-    Series line;
-    line.name = lines.order[n];
-    line.color = color_of(report.rows[rows.front()]);
-    line.marker = markers()[n % markers().size()];
-    line.dash = dashes()[n % dashes().size()];
-    line.hover = "%{x} tokens: %{y:.3~g} % saved<extra>" + escape_plot_text(line.name) + "</extra>";
-    for (const std::size_t i : rows) {
-      line.x.push_back(report.rows[i].context);
-      line.y.push_back(report.rows[i].token_saving);
-      line.rows.push_back(static_cast<std::uint32_t>(i));
-    }
-    figure.series.push_back(std::move(line));
-  }
-  Series share;
-  share.name = "all of attention (K and V read densely)";
-  share.color = "muted";
-  share.dash = "dot";
-  std::map<double, double> shares;
-  for (const SweepRow& row : report.rows) {
-    if (std::isfinite(row.token_share)) shares.emplace(row.context, row.token_share);
-  }
-  for (const auto& [context, percent] : shares) {
-    share.x.push_back(context);
-    share.y.push_back(percent);
-  }
-  share.hover = "%{x} tokens: %{y:.3~g} %<extra>share of attention</extra>";
-  figure.series.push_back(std::move(share));
-  figure.title = "What it saves of a whole token's bytes";
-  figure.caption =
-      "Bytes of a decode step are the weights and K and V of all layers. The dotted line is what K "
-      "and V are "
-      "of them, the most that any attention could save.";
-  figure.x_axes[0].title = "context [tokens]";
-  figure.x_axes[0].log = true;
-  figure.y_axes[0].title = "share of a token's bytes [%]";
-  figure.height = 380;
-  figure.csv = csv_of(report, {{"attention_share_percent", &SweepRow::token_share},
-                               {"token_saving_percent", &SweepRow::token_saving}});
-  return figure;
-}
-
 }  // namespace
 
 std::vector<Figure> sweep_figures(const SweepReport& report) {
   return {error_front_figure(report),    latency_front_figure(report), area_figure(report),
-          breakdown_figure(report),      roofline_figure(report),      context_figure(report, true),
-          context_figure(report, false), token_figure_of(report),      rows_figure(report),
-          bytes_figure(report),          selection_figure(report),     error_budget_figure(report),
-          tornado_figure(report),        parallel_figure(report)};
+          parallel_figure(report),       breakdown_figure(report),     roofline_figure(report),
+          context_figure(report, false), context_figure(report, true), token_figure_of(report),
+          rows_figure(report),           bytes_figure(report),         sweep_access_figure(report),
+          selection_figure(report),      error_budget_figure(report),  measured_figure(report),
+          tornado_figure(report),        assumptions_figure(report),   rivals_note(report)};
 }
 
 }  // namespace stoat::sim

@@ -14,11 +14,38 @@ namespace stoat::sim {
 
 constexpr std::size_t kMaxBars = 24, kMaxParallel = 1000;
 
+const SweepRow* answer_row(const SweepReport& report) {
+  const SweepRow* best = sweep_champion(report, Champion::kSampled);
+  return best != nullptr ? best : sweep_champion(report, Champion::kTopK);
+}
+
+std::string one_design_note(const SweepReport& report) {
+  std::string text;
+  const SweepRow* best = answer_row(report);
+  const auto at = static_cast<std::size_t>(best - report.rows.data());
+  for (const std::string& name : report.varying) {
+    bool same = true, shared = true;
+    for (std::size_t i = 0; i < report.rows.size(); ++i) {
+      const bool equal = report.cell(i, name) == report.cell(at, name);
+      same = same && equal;
+      if (report.rows[i].design == best->design) shared = shared && equal;
+    }
+    if (!same && shared && !report.cell(at, name).empty())
+      text += (text.empty() ? "" : ", ") + name + " " + report.cell(at, name);
+  }
+  return "Of many designs the one of the first sentence is shown" +
+         (text.empty() ? std::string() : " (" + text + ")") + ".";
+}
+
 std::vector<std::size_t> bar_rows(const SweepReport& report) {
   const double context = widest_context(report);
   std::vector<std::size_t> rows;
   for (std::size_t i = 0; i < report.rows.size(); ++i) {
     if (report.rows[i].context == context) rows.push_back(i);
+  }
+  const SweepRow* best = answer_row(report);
+  if (rows.size() > kMaxBars && best != nullptr) {
+    std::erase_if(rows, [&](std::size_t i) { return report.rows[i].design != best->design; });
   }
   if (rows.size() > kMaxBars) {
     std::erase_if(rows, [&](std::size_t i) {
@@ -29,15 +56,54 @@ std::vector<std::size_t> bar_rows(const SweepReport& report) {
   return rows;
 }
 
+std::string bar_note(const SweepReport& report, const std::vector<std::size_t>& rows) {
+  const double context = widest_context(report);
+  const auto here = static_cast<std::size_t>(
+      std::count_if(report.rows.begin(), report.rows.end(),
+                    [context](const SweepRow& row) { return row.context == context; }));
+  return rows.size() == here ? std::string()
+                             : fmt::format(" {} of {} points at this context.", rows.size(), here);
+}
+
+std::vector<std::string> telling_labels(std::vector<std::string> labels) {
+  const auto parts = [](const std::string& label) {
+    std::vector<std::string> out;
+    for (std::size_t at = 0; at <= label.size();) {
+      const std::size_t end = std::min(label.find(", ", at), label.size());
+      out.push_back(label.substr(at, end - at));
+      at = end + 2;
+    }
+    return out;
+  };
+  std::map<std::string, std::size_t> seen;
+  for (const std::string& label : labels) {
+    for (const std::string& part : parts(label)) ++seen[part];
+  }
+  if (labels.size() < 2) return labels;
+  for (std::string& label : labels) {
+    std::string shorter;
+    for (const std::string& part : parts(label)) {
+      if (seen[part] < labels.size()) shorter += (shorter.empty() ? "" : ", ") + part;
+    }
+    if (!shorter.empty()) label = shorter;
+  }
+  return labels;
+}
+
+std::vector<std::string> bar_labels(const SweepReport& report,
+                                    const std::vector<std::size_t>& rows) {
+  std::vector<std::string> labels;
+  for (const std::size_t i : rows) labels.push_back(report.rows[i].label);
+  return telling_labels(std::move(labels));
+}
+
 Axis bar_axis(const SweepReport& report, const std::vector<std::size_t>& rows) {
   Axis axis;
   axis.category = true;
   axis.reversed = true;
   axis.grid = false;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    axis.tick_values.push_back(static_cast<double>(i));
-    axis.tick_texts.push_back(report.rows[rows[i]].label);
-  }
+  axis.tick_texts = bar_labels(report, rows);
+  for (std::size_t i = 0; i < rows.size(); ++i) axis.tick_values.push_back(static_cast<double>(i));
   return axis;
 }
 
@@ -45,7 +111,7 @@ namespace {
 
 Series::Dimension dimension(const SweepReport& report, const std::string& name) {
   Series::Dimension out;
-  out.title = name;
+  out.title = name.substr(name.find('.') + 1);  // without engine., mapping., ...
   bool numeric = true;
   std::vector<double> values;
   std::map<std::string, double> words;
@@ -128,13 +194,16 @@ Figure breakdown_figure(const SweepReport& report) {
   const Scale scale = energy_scale(most);
   std::string csv = "index,point,label";
   for (const std::string& name : report.components) csv += "," + name + "_J";
-  csv += "\n";
+  csv += ",sum_J,rows_of_K_and_V,fJ_per_row\n";
   for (const std::size_t i : rows) {
     csv += report.cell(i, "index") + "," + report.cell(i, "point") + "," +
            csv_cell(report.rows[i].label);
     for (const double each : report.rows[i].components) csv += "," + exact_number(each);
-    csv += "\n";
+    const SweepRow& row = report.rows[i];
+    csv += "," + exact_number(row.energy) + "," + exact_number(row.rows_fetched) + "," +
+           exact_number(row.energy / row.rows_fetched * 1e15) + "\n";
   }
+  const std::vector<std::string> labels = bar_labels(report, rows);
   std::size_t shade = 0;
   for (std::size_t c = 0; c < report.components.size(); ++c) {
     Series bar;
@@ -144,7 +213,7 @@ Figure breakdown_figure(const SweepReport& report) {
     bar.pattern = neutral_pattern(shade);
     bool any = false;
     for (std::size_t n = 0; n < rows.size(); ++n) {
-      bar.categories.push_back(report.rows[rows[n]].label);
+      bar.categories.push_back(labels[n]);
       bar.x.push_back(report.rows[rows[n]].components[c] * scale.factor);
       any = any || report.rows[rows[n]].components[c] > 0.001 * most;
     }
@@ -153,10 +222,25 @@ Figure breakdown_figure(const SweepReport& report) {
     ++shade;
     figure.series.push_back(std::move(bar));
   }
+  for (std::size_t n = 0; n < rows.size(); ++n) {
+    const SweepRow& row = report.rows[rows[n]];
+    const double each = row.energy / row.rows_fetched;
+    const Scale of_row = energy_scale(each);
+    Annotation sum;
+    sum.text = fmt::format(" {} {}", significant(row.energy * scale.factor, 4), scale.unit);
+    if (std::isfinite(each))
+      sum.text += fmt::format(", {} {} a row", significant(each * of_row.factor, 3), of_row.unit);
+    sum.x = row.energy * scale.factor;
+    sum.y = static_cast<double>(n);
+    sum.x_axis = sum.y_axis = 0;
+    figure.annotations.push_back(std::move(sum));
+  }
+  figure.x_axes[0].range = {0, most * scale.factor * 1.4};
   figure.caption =
-      "Components below a thousandth of the longest bar are only in the CSV. DRAM is nearly "
-      "everything unless "
-      "the engine sits in the bank.";
+      "Behind each bar its sum, and the sum over the rows of K and V that are fetched. Components "
+      "below a thousandth of the longest bar are only in the CSV. DRAM is nearly everything unless "
+      "the engine sits in the bank." +
+      bar_note(report, rows);
   figure.x_axes[0].title = "energy [" + scale.unit + " a token]";
   figure.y_axes[0] = bar_axis(report, rows);
   figure.height = static_cast<int>(120 + 26 * rows.size());
@@ -189,10 +273,8 @@ Figure bytes_figure(const SweepReport& report) {
     bar.name = kind.name;
     bar.color = kind.color;
     bar.pattern = kind.pattern;
-    for (const std::size_t i : rows) {
-      bar.categories.push_back(report.rows[i].label);
-      bar.x.push_back(report.rows[i].*kind.member * scale.factor);
-    }
+    for (const std::size_t i : rows) bar.x.push_back(report.rows[i].*kind.member * scale.factor);
+    bar.categories = bar_labels(report, rows);
     bar.hover = "%{x:.4~g} " + scale.unit + "<extra>%{y}</extra>";
     figure.series.push_back(std::move(bar));
   }
@@ -209,70 +291,27 @@ Figure bytes_figure(const SweepReport& report) {
   return figure;
 }
 
-// How much sampled / dense energy moves when one component's price is a fifth higher or lower.
-Figure tornado_figure(const SweepReport& report) {
-  const SweepRow* best = sweep_champion(report, Champion::kSampled);
-  if (best == nullptr) best = sweep_champion(report, Champion::kTopK);
-  if (best == nullptr) return {};
-  const double context = best->context;
-  const SweepRow& sampled = *best;
-  const SweepRow& dense = report.rows[static_cast<std::size_t>(sampled.dense)];
-  const double ratio = sampled.energy / dense.energy;
-  struct Bar {
-    std::string name;
-    double low, high;
-  };
-  std::vector<Bar> bars;
-  for (std::size_t c = 0; c < report.components.size(); ++c) {
-    const auto scaled = [&](double by) {
-      return (sampled.energy + (by - 1) * sampled.components[c]) /
-             (dense.energy + (by - 1) * dense.components[c]);
-    };
-    bars.push_back({report.components[c], scaled(0.8) / ratio - 1, scaled(1.2) / ratio - 1});
-  }
-  std::stable_sort(bars.begin(), bars.end(), [](const Bar& a, const Bar& b) {
-    return std::abs(a.high - a.low) > std::abs(b.high - b.low);
-  });
-  std::erase_if(bars, [](const Bar& bar) { return std::abs(bar.high - bar.low) < 1e-6; });
-  if (bars.size() > 10) bars.resize(10);
-  if (bars.empty()) return {};
-  Figure figure;
-  figure.id = "sensitivity";
-  figure.title = "Which price the answer depends on";
-  figure.caption = fmt::format(
-      "{} beside {} at {} tokens costs {} of its energy. Bars: the change of that ratio when one "
-      "component's "
-      "prices are 20 % lower or higher, all others kept.",
-      sampled.label, dense.label, grouped(static_cast<std::uint64_t>(context)),
-      significant(ratio, 3));
-  figure.csv = "component,ratio,change_at_-20_percent,change_at_+20_percent\n";
-  for (const bool high : {false, true}) {
-    Series bar;
-    bar.kind = SeriesKind::kHorizontalBar;
-    bar.name = high ? "price + 20 %" : "price - 20 %";
-    bar.color = high ? "shade1" : "shade4";
-    bar.pattern = high ? "" : "/";
-    for (const Bar& each : bars) {
-      bar.categories.push_back(each.name);
-      bar.x.push_back(100 * (high ? each.high : each.low));
-    }
-    bar.hover = "%{x:.3~g} %<extra>%{y}</extra>";
-    figure.series.push_back(std::move(bar));
-  }
-  for (const Bar& each : bars) {
-    figure.csv += each.name + "," + exact_number(ratio) + "," + exact_number(each.low) + "," +
-                  exact_number(each.high) + "\n";
-  }
-  figure.x_axes[0].title = "change of sampled / dense energy [%]";
-  figure.y_axes[0].category = true;
-  figure.y_axes[0].reversed = true;
-  figure.y_axes[0].grid = false;
-  figure.height = static_cast<int>(120 + 34 * bars.size());
-  return figure;
-}
-
 Figure parallel_figure(const SweepReport& report) {
-  if (report.rows.size() > kMaxParallel || report.rows.size() < 3) return {};
+  if (report.rows.size() < 3) return {};
+  if (report.rows.size() > kMaxParallel) {
+    // The fronts, and every n-th of the others.
+    SweepReport some = report;
+    some.rows.clear();
+    some.cells.clear();
+    const auto fronts = static_cast<std::size_t>(std::count_if(
+        report.rows.begin(), report.rows.end(), [](const SweepRow& row) { return row.front; }));
+    const std::size_t room = kMaxParallel - std::min(fronts, kMaxParallel / 2);
+    const std::size_t every = (report.rows.size() + room - 1) / room;
+    for (std::size_t i = 0; i < report.rows.size() && some.rows.size() < kMaxParallel; ++i) {
+      if (!report.rows[i].front && i % every != 0) continue;
+      some.rows.push_back(report.rows[i]);
+      some.cells.push_back(report.cells[i]);
+    }
+    Figure figure = parallel_figure(some);
+    figure.title = fmt::format("{} of {} points at once", some.rows.size(), report.rows.size());
+    figure.caption += fmt::format(" Shown are the front and every {}. of the other points.", every);
+    return figure;
+  }
   Figure figure;
   figure.id = "parallel";
   figure.title = "All points at once";
@@ -303,6 +342,24 @@ Figure parallel_figure(const SweepReport& report) {
   figure.csv = csv_of(report, {{"total_error", &SweepRow::error},
                                {"time_s", &SweepRow::time},
                                {"energy_J", &SweepRow::energy}});
+  return figure;
+}
+
+Figure rivals_note(const SweepReport& report) {
+  Figure figure;
+  figure.id = "rivals";
+  const auto any = [&](auto is) { return std::any_of(report.rows.begin(), report.rows.end(), is); };
+  const bool narrow =
+      any([](const SweepRow& row) { return row.datapath == "mac" && row.element == "fp8"; });
+  const bool top_k = any([](const SweepRow& row) { return row.datapath == "topk"; });
+  if (narrow && top_k) return figure;
+  figure.title = "Rivals";
+  figure.caption = "this sweep has no points of";
+  if (!narrow)
+    figure.caption += " dense attention on an fp8 cache (datapath: mac, kv.element: fp8)";
+  if (!narrow && !top_k) figure.caption += " and none of";
+  if (!top_k) figure.caption += " top-k (datapath: topk, budget: K)";
+  figure.caption += ", so no figure compares with them.";
   return figure;
 }
 

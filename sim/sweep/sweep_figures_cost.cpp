@@ -62,7 +62,7 @@ void add_roofs(const SweepReport& shown, const Scale& scale, Figure& figure) {
     Series roof;
     roof.name = fmt::format("memory, {} GB/s", significant(*each * 1e-9, 4));
     roof.color = "muted";
-    roof.dash = dashes()[n % dashes().size()];
+    roof.dash = dash_of(n);
     roof.hover = roof.name + "<extra></extra>";
     roof.x = {left, right};
     roof.y = {left * *each * scale.factor, right * *each * scale.factor};
@@ -190,7 +190,8 @@ Figure rows_figure(const SweepReport& report) {
   figure.caption =
       "Left, on a logarithmic scale: from draws to logical rows is what repeats save, from logical "
       "to distinct rows what the query heads of a group share. Middle: bursts of the memory, K "
-      "included. Right: how many of them found their row open; scattered rows miss more often.";
+      "included. Right: how many of them found their row open; scattered rows miss more often." +
+      bar_note(report, rows);
   figure.x_axes = {Axis{}, Axis{}, Axis{}};
   figure.x_axes[0].title = "rows or draws of V a token";
   figure.x_axes[1].title =
@@ -240,18 +241,30 @@ Figure selection_figure(const SweepReport& report) {
   });
   std::map<std::string, std::vector<std::size_t>> lines;
   std::vector<std::string> order;
-  for (const std::size_t i : rows) {
-    const std::string name = label_without_budget(report.rows[i]);
-    if (lines.find(name) == lines.end()) order.push_back(name);
-    lines[name].push_back(i);
+  const auto collect = [&] {
+    lines.clear();
+    order.clear();
+    for (const std::size_t i : rows) {
+      const std::string name = label_without_budget(report.rows[i]);
+      if (lines.find(name) == lines.end()) order.push_back(name);
+      lines[name].push_back(i);
+    }
+  };
+  collect();
+  const SweepRow* best = answer_row(report);
+  const bool one_design = order.size() > kMaxSeries && best != nullptr;
+  if (one_design) {
+    std::erase_if(rows, [&](std::size_t i) { return report.rows[i].design != best->design; });
+    collect();
   }
-  if (order.size() > kMaxSeries) {
+  if (order.size() > kMaxSeries || order.empty()) {
     return absent("selection", kTitle,
                   fmt::format("{} kinds of points are more than {} lines can tell apart; the "
                               "columns select_energy_aJ and select_busy_cycles of results.csv "
                               "hold the costs.",
                               order.size(), kMaxSeries));
   }
+  const std::vector<std::string> names = one_design ? telling_labels(order) : order;
   Figure figure;
   figure.id = "selection";
   for (const int panel : {0, 1}) {
@@ -259,7 +272,7 @@ Figure selection_figure(const SweepReport& report) {
     const double factor = panel == 0 ? scale.factor : 1;
     const std::string unit = panel == 0 ? scale.unit : "cycles";
     const auto add = [&](Series line, std::size_t n) {
-      line.dash = n == order.size() ? "dot" : dashes()[n % dashes().size()];
+      line.dash = n == order.size() ? "dot" : dash_of(n);
       line.group = line.name;
       line.legend = panel == 0;
       line.x_axis = line.y_axis = panel;
@@ -269,9 +282,9 @@ Figure selection_figure(const SweepReport& report) {
     };
     for (std::size_t n = 0; n < order.size(); ++n) {
       Series line;
-      line.name = order[n];
+      line.name = names[n];
       line.color = color_of(report.rows[lines[order[n]].front()]);
-      line.marker = markers()[n % markers().size()];
+      line.marker = marker_of(n);
       for (const std::size_t i : lines[order[n]]) {
         line.x.push_back(report.rows[i].budget);
         line.y.push_back(report.rows[i].*member * factor);
@@ -295,6 +308,7 @@ Figure selection_figure(const SweepReport& report) {
       "energy a token, right the cycles a token that it is busy in each engine. Dotted: the "
       "softmax of dense attention, which every sampler also needs.{}",
       top_k ? "" : " No point of this sweep uses top-k.");
+  if (one_design) figure.caption += " " + one_design_note(report);
   figure.x_axes = {Axis{}, Axis{}};
   figure.y_axes = {Axis{}, Axis{}};
   figure.x_axes[0].domain = {0, 0.45};

@@ -82,9 +82,22 @@ SweepFolder SweepFolder::create(const std::string& path, const std::string& swee
   const std::string text = read_file(sweep_file, std::uint64_t{1} << 20);
   if (is_one(path)) {
     try {
-      open(path);  // only its version matters: the points are found by their keys
+      const SweepFolder before = open(path);
+      const std::filesystem::path file = std::filesystem::absolute(sweep_file).lexically_normal();
+      const bool edited = before.file_ == file.filename().string() &&
+                          before.folder_ == file.parent_path().lexically_normal().string();
+      if (before.text_ != text && !edited) {
+        throw usage_error(Place{path},
+                          "this folder holds the results of another sweep, " + before.folder_ +
+                              "/" + before.file_,
+                          "a folder of this sweep, or a new one",
+                          "choose another with -o DIR; --store shares finished points");
+      }
     } catch (const Error& error) {
-      if (std::string(error.what()).find("version") != std::string::npos) throw;
+      // Only an identity that was cut short is written again.
+      if (error.code() != ExitCode::kDamaged ||
+          std::string(error.what()).find("version") != std::string::npos)
+        throw;
     }
   } else {
     if (holds_something_else(path)) {

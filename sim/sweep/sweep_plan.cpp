@@ -124,10 +124,28 @@ const DesignPoint& SweepPlan::design(const PlannedPoint&, const KeyLookup& value
   });
 }
 
+// A rule that has no answer is a mistake in the sweep, and not a property of the point.
+bool SweepPlan::skips(const SkipRule& rule, const PlannedPoint& point,
+                      const KeyLookup& value) const {
+  try {
+    return rule.condition.holds(value);
+  } catch (const Error& error) {
+    std::string where;
+    for (std::size_t a = 0; a < spec_.axes.size(); ++a) {
+      where += (where.empty() ? "" : ", ") + spec_.axes[a].name + " = " +
+               spec_.axes[a].values[point.choice[a]].label;
+    }
+    throw Error(error.code(), std::string(error.what()) + "; in the condition '" +
+                                  rule.condition.text() + "' at point " +
+                                  std::to_string(point.index) +
+                                  (where.empty() ? "" : " (" + where + ")"));
+  }
+}
+
 void SweepPlan::plan_point(PlannedPoint& point) {
   const KeyLookup value = lookup(point);
   for (const SkipRule& rule : spec_.skip) {
-    if (rule.condition.holds(value)) {
+    if (skips(rule, point, value)) {
       point.state = PlannedPoint::State::kSkipped;
       point.reason = rule.because;
       return;

@@ -52,6 +52,7 @@ class SweepPlan {
   std::size_t count(PlannedPoint::State state) const;
 
  private:
+  bool skips(const SkipRule& rule, const PlannedPoint& point, const KeyLookup& value) const;
   void plan_point(PlannedPoint& point);
   KeyLookup lookup(const PlannedPoint& point) const;
   const DesignPoint& design(const PlannedPoint& point, const KeyLookup& value);

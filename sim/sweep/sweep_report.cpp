@@ -12,12 +12,14 @@
 #include "models/error.h"
 #include "sim/sweep/html.h"
 #include "sim/sweep/report.h"
+#include "sim/sweep/report_page.h"
 #include "sim/sweep/report_style.h"
+#include "sim/sweep/sweep_figure_parts.h"
 
 namespace stoat::sim {
 namespace {
 
-constexpr std::size_t kTableRows = 40, kLazyPoints = 2000;
+constexpr std::size_t kTableRows = 40;
 
 std::string percent_of(double ratio) { return fmt::format("{}×", significant(ratio, 3)); }
 
@@ -45,10 +47,13 @@ std::vector<std::size_t> table_rows(const SweepReport& report) {
   const auto here = static_cast<std::size_t>(
       std::count_if(report.rows.begin(), report.rows.end(),
                     [context](const SweepRow& row) { return row.context == context; }));
+  const SweepRow* best = answer_row(report);
   std::vector<std::size_t> rows;
   for (std::size_t i = 0; i < report.rows.size(); ++i) {
     const SweepRow& row = report.rows[i];
-    const bool rival = row.datapath == "mac" || row.datapath == "topk";
+    // Of many designs: the one of the answer, and the front.
+    const bool rival = best != nullptr ? row.design == best->design
+                                       : row.datapath == "mac" || row.datapath == "topk";
     if (row.context == context && (row.front || rival || here <= kTableRows)) rows.push_back(i);
   }
   std::stable_sort(rows.begin(), rows.end(), [&](std::size_t a, std::size_t b) {
@@ -88,7 +93,8 @@ std::string answer_table_html(const SweepReport& report) {
   }
   return table.html(fmt::format(
       "{} of {} points: those of the widest context{}.", rows.size(), report.rows.size(),
-      rows.size() < report.rows.size() ? ", as far as they are dense, top-k or on the front" : ""));
+      rows.size() < report.rows.size() ? ", as far as they are on the front or of one design"
+                                       : ""));
 }
 
 std::string failed_html(const SweepReport& report) {
@@ -163,47 +169,21 @@ std::string provenance_html(const SweepReport& report) {
   return table.html("What made these numbers") + prices_html(report);
 }
 
-// Configuration of every point, for a click: columns of words, each said once.
-std::string rows_json(const SweepReport& report) {
-  nlohmann::ordered_json json;
+// Configuration and answer of every point, for a click.
+void set_rows(const SweepReport& report, ReportPage& page) {
   std::vector<std::string> names{"index", "point"};
   names.insert(names.end(), report.varying.begin(), report.varying.end());
   for (const char* more : {"energy_per_step_aJ", "ps_per_step", "total_error", "row_hit_percent",
                            "bandwidth_percent"}) {
     if (std::find(names.begin(), names.end(), more) == names.end()) names.emplace_back(more);
   }
-  json["same"] = nlohmann::ordered_json::object();
-  json["names"] = names;
-  json["columns"] = nlohmann::ordered_json::array();
+  std::vector<std::vector<std::string>> cells;
   for (const std::string& name : names) {
-    nlohmann::ordered_json column = nlohmann::ordered_json::array();
-    for (std::size_t i = 0; i < report.cells.size(); ++i) column.push_back(report.cell(i, name));
-    json["columns"].push_back(std::move(column));
+    cells.emplace_back();
+    for (std::size_t i = 0; i < report.cells.size(); ++i)
+      cells.back().push_back(report.cell(i, name));
   }
-  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-}
-
-std::string figure_section(const Figure& figure, int number) {
-  // Drawn when they come into sight: what needs WebGL, and clouds below the first screens.
-  std::size_t points = 0;
-  for (const Series& series : figure.series) points += series.x.size();
-  const bool lazy =
-      figure.series.front().kind == SeriesKind::kParallel || (number > 2 && points > kLazyPoints);
-  std::string out = fmt::format(
-      "<section class=\"figure\" id=\"{0}\">\n<h2>Figure {1}. {2}</h2>\n<p "
-      "class=\"caption\">{3}</p>\n",
-      figure.id, number, escape_html(figure.title), escape_html(figure.caption));
-  out += fmt::format(
-      "<div class=\"plot{3}\" id=\"plot-{0}\" role=\"img\" aria-label=\"{1}\" "
-      "style=\"min-height:{2}px\"></div>\n",
-      figure.id, escape_html(figure.title), figure.height, lazy ? " lazy" : "");
-  out += fmt::format("<div class=\"picked\" id=\"picked-{}\" hidden></div>\n", figure.id);
-  out += fmt::format("<script type=\"application/json\" id=\"plot-{}-data\">{}</script>\n",
-                     figure.id, escape_json_for_script(figure_json(figure)));
-  return out + fmt::format(
-                   "<p class=\"get\"><a download=\"{0}.csv\" href=\"{1}\">Data as "
-                   "CSV</a></p>\n</section>\n",
-                   figure.id, csv_data_uri(figure.csv));
+  page.set_rows(std::move(names), cells);
 }
 
 // What a figure would have needed, a sentence each.
@@ -264,27 +244,27 @@ std::string sweep_sentence(const SweepReport& report) {
 }
 
 std::string sweep_report_html(const SweepReport& report, std::string_view plotly) {
-  std::string body, links;
-  int number = 0;
+  ReportPage page;
+  std::string links;
   const std::vector<Figure> figures = sweep_figures(report);
   for (const Figure& figure : figures) {
     if (figure.empty()) continue;
-    body += figure_section(figure, ++number);
+    page.add(figure);
     links += fmt::format("<a href=\"#{}\">{}</a>\n", figure.id,
                          escape_html(figure.title.substr(0, figure.title.find_first_of(",:"))));
   }
   const std::string absent = absent_html(figures);
   if (!absent.empty()) {
-    body += "<section id=\"absent\">\n<h2>Not shown</h2>\n" + absent + "</section>\n";
+    page.body() += "<section id=\"absent\">\n<h2>Not shown</h2>\n" + absent + "</section>\n";
     links += "<a href=\"#absent\">Not shown</a>\n";
   }
   const std::string failed = failed_html(report);
   if (!failed.empty()) {
-    body += "<section id=\"failed\">\n<h2>Failed points</h2>\n" + failed + "</section>\n";
+    page.body() += "<section id=\"failed\">\n<h2>Failed points</h2>\n" + failed + "</section>\n";
     links += "<a href=\"#failed\">Failed points</a>\n";
   }
-  body += "<section id=\"provenance\">\n<h2>Provenance</h2>\n" + provenance_html(report) +
-          "</section>\n";
+  page.body() += "<section id=\"provenance\">\n<h2>Provenance</h2>\n" + provenance_html(report) +
+                 "</section>\n";
   links += "<a href=\"#provenance\">Provenance</a>\n";
 
   std::string out = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n";
@@ -300,17 +280,13 @@ std::string sweep_report_html(const SweepReport& report, std::string_view plotly
   out += answer_table_html(report);
   out += fmt::format("<nav aria-label=\"Contents\">\n{}</nav>\n</header>\n<main>\n", links);
   out +=
-      "<noscript><p class=\"note\">The figures need JavaScript; the tables and the CSV of each "
-      "figure do "
+      "<noscript><p class=\"note\">The figures and long CSV files need JavaScript; the tables do "
       "not.</p></noscript>\n";
-  out += body + fmt::format("<script type=\"application/json\" id=\"points\">{}</script>\n",
-                            escape_json_for_script(rows_json(report)));
-  out +=
-      "</main>\n<footer>Written by stoat. Opens without a network; figures by plotly.js (MIT "
-      "licence), "
-      "included.</footer>\n";
-  out += fmt::format("<script>{}</script>\n<script>{}</script>\n</body>\n</html>\n",
-                     escape_script_source(plotly), escape_script_source(report_script()));
+  set_rows(report, page);
+  out += page.body() +
+         "</main>\n<footer>Written by stoat. Opens without a network; figures by plotly.js (MIT "
+         "licence), included.</footer>\n";
+  out += page.scripts(plotly) + "</body>\n</html>\n";
   return out;
 }
 

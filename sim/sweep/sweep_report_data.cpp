@@ -204,6 +204,8 @@ SweepRow read_row(const SweepReport& report, std::size_t i, const std::vector<st
   row.rows_drawn = value("value_draws") / steps;
   row.rows_logical = value("value_rows_logical") / steps;
   row.rows_distinct = value("value_rows_distinct") / steps;
+  row.rows_fetched = row.rows_distinct + value("key_rows_distinct") / steps;
+  row.participation = value("mean_participation");
   row.bursts = value("read_bursts") / steps;
   row.select_energy = value("select_energy_aJ") * 1e-18 / steps;
   row.select_cycles = value("select_busy_cycles") / steps / value("engines");
@@ -236,7 +238,10 @@ void find_baselines(const nlohmann::json& manifest, SweepReport& report) {
   std::map<std::string, int> dense;
   for (std::size_t i = 0; i < report.rows.size(); ++i) {
     SweepRow& row = report.rows[i];
-    for (const std::string& name : columns) row.others += report.cell(i, name) + "\n";
+    for (const std::string& name : columns) {
+      row.others += report.cell(i, name) + "\n";
+      if (name != "context" && name != "context_max") row.design += report.cell(i, name) + "\n";
+    }
     const bool baseline = row.datapath == "mac" && row.element == "bf16";
     if (baseline) dense.emplace(row.others, static_cast<int>(i));
   }
@@ -375,20 +380,28 @@ double compared_context(const SweepReport& report) {
 const SweepRow* sweep_champion(const SweepReport& report, Champion kind) {
   constexpr double kGoodError = 0.25;
   const double context = compared_context(report);
-  const SweepRow* best = nullptr;
   const auto good = [](const SweepRow& row) { return row.error <= kGoodError; };
-  for (const SweepRow& row : report.rows) {
-    const Champion is = row.datapath == "mac"    ? Champion::kNarrowDense
-                        : row.datapath == "topk" ? Champion::kTopK
-                                                 : Champion::kSampled;
-    if (row.context != context || row.dense < 0 || is != kind) continue;
-    if (is == Champion::kNarrowDense && row.element == "bf16") continue;
-    const bool better = best == nullptr || (good(row) && !good(*best)) ||
-                        (good(row) == good(*best) &&
-                         (good(row) ? row.energy < best->energy : row.error < best->error));
-    if (better) best = &row;
-  }
-  return best;
+  const auto find = [&](const std::string* design) {
+    const SweepRow* best = nullptr;
+    for (const SweepRow& row : report.rows) {
+      const Champion is = row.datapath == "mac"    ? Champion::kNarrowDense
+                          : row.datapath == "topk" ? Champion::kTopK
+                                                   : Champion::kSampled;
+      if (row.context != context || row.dense < 0 || is != kind) continue;
+      if (is == Champion::kNarrowDense && row.element == "bf16") continue;
+      if (design != nullptr && row.design != *design) continue;
+      const bool better = best == nullptr || (good(row) && !good(*best)) ||
+                          (good(row) == good(*best) &&
+                           (good(row) ? row.energy < best->energy : row.error < best->error));
+      if (better) best = &row;
+    }
+    return best;
+  };
+  // A rival on the same design says more than one on another.
+  const SweepRow* sampled =
+      kind == Champion::kSampled ? nullptr : sweep_champion(report, Champion::kSampled);
+  const SweepRow* rival = sampled == nullptr ? nullptr : find(&sampled->design);
+  return rival != nullptr ? rival : find(nullptr);
 }
 
 }  // namespace stoat::sim

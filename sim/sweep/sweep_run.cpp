@@ -108,6 +108,22 @@ void take_shards(const SweepFolder& folder, ResultStore& state, std::vector<std:
   state.commit();
 }
 
+// Keys of what has an answer, in the state and in the shards.
+struct Ended {
+  explicit Ended(const SweepFolder& folder) {
+    std::error_code failure;
+    if (std::filesystem::exists(folder.state(), failure)) {
+      const ResultStore state = ResultStore::read_only(folder.state());
+      good = state.keys();
+      for (const StoredFailure& each : state.failures()) failed.insert(each.key);
+    }
+    const ShardContents shards = read_shards(folder.shards());
+    for (const auto& [key, body] : shards.results) good.insert(key);
+    for (const auto& [key, each] : shards.failures) failed.insert(key);
+  }
+  std::unordered_set<std::string> good, failed;
+};
+
 }  // namespace
 
 SweepRunReport run_sweep(const SweepFolder& folder, const SweepPlan& plan,
@@ -222,16 +238,7 @@ SweepCounts merge_sweep(const SweepFolder& folder, const SweepPlan& plan,
 }
 
 SweepCounts count_sweep(const SweepFolder& folder, const SweepPlan& plan) {
-  std::unordered_set<std::string> have, failed;
-  std::error_code failure;
-  if (std::filesystem::exists(folder.state(), failure)) {
-    const ResultStore state = ResultStore::read_only(folder.state());
-    have = state.keys();
-    for (const StoredFailure& each : state.failures()) failed.insert(each.key);
-  }
-  const ShardContents shards = read_shards(folder.shards());
-  for (const auto& [key, body] : shards.results) have.insert(key);
-  for (const auto& [key, each] : shards.failures) failed.insert(key);
+  const Ended ended(folder);
   SweepCounts counts;
   counts.points = plan.points().size();
   counts.simulations = plan.simulations().size();
@@ -240,13 +247,24 @@ SweepCounts count_sweep(const SweepFolder& folder, const SweepPlan& plan) {
       ++counts.skipped;
     } else if (point.state == PlannedPoint::State::kInvalid) {
       ++counts.invalid;
-    } else if (have.count(point.sim_key) != 0) {
+    } else if (ended.good.count(point.sim_key) != 0) {
       ++counts.done;
     } else {
-      ++(failed.count(point.sim_key) != 0 ? counts.failed : counts.missing);
+      ++(ended.failed.count(point.sim_key) != 0 ? counts.failed : counts.missing);
     }
   }
   return counts;
+}
+
+std::vector<std::uint32_t> missing_points(const SweepFolder& folder, const SweepPlan& plan) {
+  const Ended ended(folder);
+  std::vector<std::uint32_t> missing;
+  for (const PlannedPoint& point : plan.points()) {
+    if (point.state == PlannedPoint::State::kRun && ended.good.count(point.sim_key) == 0 &&
+        ended.failed.count(point.sim_key) == 0)
+      missing.push_back(point.index);
+  }
+  return missing;
 }
 
 }  // namespace stoat::sim

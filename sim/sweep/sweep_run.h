@@ -43,5 +43,7 @@ SweepCounts merge_sweep(const SweepFolder& folder, const SweepPlan& plan,
 
 // What is finished, without running anything.
 SweepCounts count_sweep(const SweepFolder& folder, const SweepPlan& plan);
+// Indices of the points that neither finished nor failed.
+std::vector<std::uint32_t> missing_points(const SweepFolder& folder, const SweepPlan& plan);
 
 }  // namespace stoat::sim

@@ -197,7 +197,8 @@ Cells result_row(const SweepPlan& plan, const PlannedPoint& point, const PointRe
   const std::vector<std::string> values = cells_of(tables.summary.substr(end + 1));
   Cells cells{{"index", std::to_string(point.index)},
               {"point", point.id},
-              {"source", std::string(source_name(point.source->kind))}};
+              {"source", std::string(source_name(point.source->kind))},
+              {"fit", point.source->fit}};
   const std::set<std::string> taken(names.begin(), names.end());
   for (std::size_t c = 0; c < plan.columns().size(); ++c) {
     const std::string& name = plan.columns()[c];

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <deque>
@@ -20,9 +21,16 @@
 
 #include "models/error.h"
 #include "models/progress.h"
+#include "sim/sweep/sweep_value.h"
 
 namespace stoat::sim {
 namespace {
+
+// duration_text counts whole seconds; a limit may be less than one.
+std::string limit_text(double seconds) {
+  if (seconds >= 1 && seconds == std::floor(seconds)) return duration_text(seconds);
+  return number_text(seconds * 1e3) + " ms";
+}
 
 using Clock = std::chrono::steady_clock;
 
@@ -182,7 +190,7 @@ class Pool {
     outcome.attempts = worker.attempt;
     const char kind = worker.answer.empty() ? '\0' : worker.answer[0];
     if (worker.timed_out) {
-      outcome.text = "took longer than the limit of " + duration_text(limits_.seconds);
+      outcome.text = "took longer than the limit of " + limit_text(limits_.seconds);
     } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || kind == '\0') {
       outcome.text = death_text(status);
     } else {

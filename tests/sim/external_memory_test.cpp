@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "sim/engine/external_example/example_memory.h"
+#include "tests/sim/engine/blocking_memory.h"
 #include "tests/sim/fixture.h"
 
 namespace stoat::sim {
@@ -47,16 +50,31 @@ TEST(ExternalMemory, StreamsAtItsRateAndPaysTheLatencyATile) {
 
 TEST(ExternalMemory, GathersRowsSideBySide) {
   const TestTrace trace = synth_trace(llama_layer(Method::kProp, 8192));
+  SynthOptions fewer = llama_layer(Method::kProp, 8192);
+  fewer.budgets.assign(1, 1);
+  const TestTrace keys = synth_trace(fewer);  // the same keys, 4 rows a KV head
+  // What the rows cost beyond the keys, 64 and 8 bursts (a row) under way.
+  const auto rows_take = [&](const std::vector<std::string>& overrides) {
+    return nanoseconds(external(trace, "gather_add", overrides)) -
+           nanoseconds(external(keys, "gather_add", overrides));
+  };
   const DatapathResult own = simulated(trace, "gather_add");
-  const DatapathResult wide = external(trace, "gather_add");
-  const DatapathResult one =
-      external(trace, "gather_add", {"engine.row_buffer=256 B"});  // a row at a time
-  EXPECT_EQ(one.traffic, wide.traffic);
-  // About 120 rows an engine, each a round trip longer.
+  EXPECT_EQ(external(trace, "gather_add", {"engine.outstanding_bursts=8"}).traffic, own.traffic);
+  // About 128 rows an engine, each a round trip longer when it goes alone.
   const double rows =
       static_cast<double>(own.traffic[static_cast<std::size_t>(Part::kValue)].distinct_rows) / 32;
-  EXPECT_GT(nanoseconds(one) - nanoseconds(wide), 0.5 * rows * kLatency);
-  EXPECT_LT(nanoseconds(one) - nanoseconds(wide), 2.5 * rows * kLatency);
+  const double longer = rows_take({"engine.outstanding_bursts=8"}) - rows_take({});
+  EXPECT_GT(longer, 0.5 * rows * kLatency);
+  EXPECT_LT(longer, 1.5 * rows * kLatency);
+}
+
+TEST(ExternalMemory, AModelThatOnlyBlocksTakesOneTransactionAtATime) {
+  const TestTrace trace = synth_trace(llama_layer(Method::kProp, 1024));
+  const DatapathResult own = simulated(trace, "mac");
+  const DatapathResult slow = simulated(trace, "mac", {}, "hbm3", make_blocking_memory);
+  EXPECT_EQ(slow.traffic, own.traffic);
+  // A tile of K and one of V an engine, 2048 bursts each; the appended rows on one engine a head.
+  EXPECT_NEAR(nanoseconds(slow), (2 * 2048 + 16) * 10.0, 0.02 * 2 * 2048 * 10);
 }
 
 TEST(ExternalMemory, IsTheSameTwice) {

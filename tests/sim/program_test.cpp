@@ -162,6 +162,46 @@ TEST_F(Program, ArchExplainGivesTheVerdictAgainstSynthesis) {  // V17
   }
 }
 
+TEST_F(Program, ArchExplainScalesWithABandOnlyWhereNoTableExists) {
+  const auto json =
+      nlohmann::json::parse(run("arch explain hbm3 --node '14 HP' --volts 0.8 --json").text);
+  ASSERT_GE(json["scaled"].size(), 4U);
+  for (const auto& price : json["scaled"]) {
+    // The equations overstate the saving: what comes from 45 nm lies below what comes from 7 nm.
+    EXPECT_LT(price["from_45nm_pJ"], price["from_7nm_pJ"]) << price;
+    EXPECT_GT(price["from_45nm_pJ"], 0) << price;
+  }
+  EXPECT_NE(run("arch explain hbm3 --node '14 HP' --volts 0.8").text.find("band"),
+            std::string::npos);
+  const std::pair<const char*, const char*> cases[] = {
+      {"--node 7 --volts 0.7", "this node has a table"},
+      {"--node '14 HP'", "both"},
+      {"--node '5 HP' --volts 0.7", "is not listed"},
+      {"--node 14 --volts 0.8", "HP or LP"},
+      {"--set mapping.engines_per_head=8", "32 pseudo-channels / 8 KV heads"}};
+  for (const auto& [arguments, part] : cases) {
+    const Outcome outcome = run(std::string("arch explain hbm3 ") + arguments);
+    EXPECT_EQ(outcome.code, 2) << outcome.text;
+    EXPECT_NE(outcome.text.find(part), std::string::npos) << outcome.text;
+  }
+}
+
+TEST_F(Program, ArchValidateRefusesWhatNoMemoryCanDo) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"mapping.engines_per_head=1000", "at most 32"},
+      {"memory.map='column bank stack row'", "memory.map is 'column bank stack row'"},
+      {"memory.map='column column bank_group bank stack row'", "memory.map"},
+      {"memory.controller.queue=0", "the smallest is 1"},
+      {"mapping.page_rows=100", "a power of two"},
+      {"engine.lanes.exp=0", "the smallest is 1"},
+      {"memory.standard=hbm5", "known: ddr5_4800"}};
+  for (const auto& [setting, part] : cases) {
+    const Outcome outcome = run(std::string("arch validate hbm3 --set ") + setting);
+    EXPECT_EQ(outcome.code, 2) << outcome.text;
+    EXPECT_NE(outcome.text.find(part), std::string::npos) << outcome.text;
+  }
+}
+
 TEST_F(Program, RefusesFormatsAndPlacesWithoutPrices) {
   const auto problem = [&](const std::string& arguments) {
     const Outcome outcome = run("arch validate hbm3 " + arguments);
@@ -243,6 +283,32 @@ TEST_F(Program, ATimelineReplacesATimelineAndNothingElse) {
   EXPECT_EQ(run(base + out("r/t.json")).code, 0);
 }
 
+TEST_F(Program, PricesTheMemorysCommandsWithinABoundary) {
+  const std::string base = "sim hbm3 " + trace("a.h5", Method::kProp) + " -o " + out("r") + " ";
+  const auto energy = [&](const std::string& boundary) {
+    const auto json = nlohmann::json::parse(
+        run(base + "--json --dram-prices hbm3_attacc --boundary " + boundary).text);
+    long long sum = 0;
+    const auto& one = json["dram"]["datapaths"][0];
+    for (const auto& part : one["parts_aJ"]) sum += std::stoll(part.get<std::string>());
+    EXPECT_EQ(std::to_string(sum), one["energy_aJ"].get<std::string>());
+    return sum;
+  };
+  EXPECT_LT(energy("die"), energy("io"));
+  EXPECT_LT(energy("io"), energy("system"));
+  EXPECT_NE(run(base + "--dram-prices hbm3_attacc").text.find("boundary: die"), std::string::npos);
+  const std::pair<const char*, const char*> cases[] = {
+      {"--dram-prices nosuch", "nosuch"},
+      {"--dram-prices hbm3_attacc --boundary dye", "did you mean 'die'?"},
+      {"--dram-prices ddr5_4800b", "no price for activate"},
+      {"--dram-prices hbm3_attacc --set memory.model=reserved", "first_ready"}};
+  for (const auto& [arguments, part] : cases) {
+    const Outcome outcome = run(base + arguments);
+    EXPECT_EQ(outcome.code, 2) << outcome.text;
+    EXPECT_NE(outcome.text.find(part), std::string::npos) << outcome.text;
+  }
+}
+
 TEST_F(Program, RefusesRunsBeyondTheirLimit) {
   const std::string base = "sim hbm3 " + trace("a.h5", Method::kProp) + " -q -o " + out("r");
   EXPECT_EQ(run(base + " --limit '4 GiB' --limit '60 s'").code, 0);
@@ -267,6 +333,12 @@ TEST_F(Program, NamesMistakesAndExitsWithTwo) {
       {"sim hbm3 " + prop + " --steps 1", "A:B"},
       {"sim hbm3 " + prop + " --layers 1:1", "--layers"},
       {"sim hbm3 /nowhere/a.h5", "/nowhere/a.h5"},
+      {"sim hbm3 " + prop + " --set memory.map='column bank stack row'", "memory.map"},
+      {"sim hbm3 " + prop + " --set mapping.engines_per_head=17", "at most 16"},
+      {"sim hbm3 " + prop +
+           " --set memory.controller.page_policy=timeout --set "
+           "memory.controller.page_timeout='0 ns'",
+       "page_timeout is 0"},
       {"sim " + out("none.yaml") + " " + prop, "none.yaml"},
   };
   for (const auto& [arguments, part] : cases) {

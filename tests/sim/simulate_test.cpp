@@ -98,7 +98,10 @@ TEST(Simulation, FewOutstandingBurstsCannotCoverTheLatency) {
   const TestTrace trace = synth_trace(small(Method::kProp));
   const std::uint64_t normal = simulated(trace, "mac").time.count();
   EXPECT_GT(simulated(trace, "mac", {"engine.outstanding_bursts=4"}).time.count(), normal * 2);
-  EXPECT_LE(simulated(trace, "mac", {"engine.outstanding_bursts=256"}).time.count(), normal);
+  // More than enough helps nobody.
+  EXPECT_NEAR(
+      static_cast<double>(simulated(trace, "mac", {"engine.outstanding_bursts=256"}).time.count()),
+      static_cast<double>(normal), 0.01 * static_cast<double>(normal));
 }
 
 TEST(Simulation, NarrowElementsHalveTheTraffic) {

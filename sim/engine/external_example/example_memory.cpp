@@ -62,7 +62,6 @@ class ExampleMemory final : public MemoryModel {
     }
   }
   tlm::tlm_target_socket<32>& target(std::uint32_t i) override { return bridges_.at(i)->target; }
-  bool blocks() const override { return true; }
   ChannelCounts finish(Picoseconds) override {
     ChannelCounts counts;
     for (const auto& bridge : bridges_) {
@@ -86,8 +85,8 @@ class ExampleMemory final : public MemoryModel {
 
 std::unique_ptr<MemoryModel> make_external_memory(const std::string& name,
                                                   const DramStandard& standard, std::uint32_t,
-                                                  std::uint32_t outstanding_bursts) {
-  return std::make_unique<ExampleMemory>(name, standard, outstanding_bursts);
+                                                  const DesignPoint& point) {
+  return std::make_unique<ExampleMemory>(name, standard, point.outstanding_bursts);
 }
 
 }  // namespace stoat::sim

@@ -16,6 +16,6 @@ inline constexpr Picoseconds kExampleLatency{50000};
 // The interval is the standard's own burst time.
 std::unique_ptr<MemoryModel> make_external_memory(const std::string& name,
                                                   const DramStandard& standard, std::uint32_t index,
-                                                  std::uint32_t outstanding_bursts);
+                                                  const DesignPoint& point);
 
 }  // namespace stoat::sim

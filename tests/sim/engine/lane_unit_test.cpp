@@ -39,30 +39,37 @@ TEST(LaneUnit, TellsStarvedFromBlockedFromIdle) {
   EXPECT_NO_THROW(lanes.check(ns(60)));
 }
 
-TEST(Window, AdmitsWhenEnoughUnitsAreFree) {
-  Window window(64);
-  EXPECT_EQ(window.admits(8), ns(0));
-  window.add(64, ns(100), ns(64));      // one unit a nanosecond, the last at 100
-  EXPECT_EQ(window.admits(1), ns(37));  // 63 may remain
-  EXPECT_EQ(window.admits(8), ns(44));
-  EXPECT_EQ(window.admits(64), ns(100));
-  EXPECT_EQ(window.admits(2048), ns(37));  // streams through: one free unit is enough
+TEST(Credits, AreThereAtOnceWhileFewAreTaken) {
+  Credits credits(64);
+  EXPECT_EQ(credits.when(64, ns(3)), ns(3));
+  EXPECT_EQ(credits.take(60), 60U);
+  EXPECT_EQ(credits.when(4, ns(5)), ns(5));
+  EXPECT_EQ(credits.when(5, ns(5)), Credits::kUnknown);  // nobody has said when
 }
 
-TEST(Window, CountsAllThatIsInFlight) {
-  Window window(16);
-  window.add(8, ns(10), ns(8));
-  window.add(8, ns(20), ns(8));
-  EXPECT_EQ(window.admits(8), ns(10));
-  EXPECT_EQ(window.admits(9), ns(13));  // one of the second batch must be out
-  window.add(8, ns(30), ns(8));
-  EXPECT_EQ(window.admits(8), ns(20));
+TEST(Credits, ComeBackInTheOrderOfTheirTimes) {
+  Credits credits(16);
+  credits.take(16);
+  credits.give(8, ns(20));
+  credits.give(4, ns(10));  // said later, free earlier
+  EXPECT_EQ(credits.when(4, ns(0)), ns(10));
+  EXPECT_EQ(credits.when(5, ns(0)), ns(20));
+  EXPECT_EQ(credits.when(13, ns(0)), Credits::kUnknown);
+  EXPECT_EQ(credits.when(4, ns(15)), ns(15));
+  credits.take(4);
+  EXPECT_EQ(credits.when(1, ns(16)), ns(20));
+  EXPECT_EQ(credits.when(8, ns(30)), ns(30));
 }
 
-TEST(Window, AStreamLongerThanTheWindowHoldsItsTailOnly) {
-  Window window(64);
-  window.add(2048, ns(3000), ns(2048));
-  EXPECT_EQ(window.admits(1), ns(2937));
+TEST(Credits, ANeedAboveTheirNumberWaitsForAllOfThem) {
+  Credits credits(8);
+  EXPECT_EQ(credits.take(2048), 8U);
+  EXPECT_EQ(credits.when(1, ns(0)), Credits::kUnknown);
+  credits.give(8, ns(7));
+  EXPECT_EQ(credits.when(2048, ns(0)), ns(7));
+  EXPECT_EQ(credits.when(2048, ns(9)), ns(9));
+  EXPECT_NO_THROW(credits.take(8));
+  EXPECT_THROW(credits.take(1), Bug);  // overdrawn
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ class CycleController {
       lanes_[p].open.assign(s_.banks(), std::nullopt);
       lanes_[p].hits.assign(s_.banks(), 0);
       lanes_[p].last_use.assign(s_.banks(), 0);
+      lanes_[p].opened.assign(s_.banks(), 0);
       if (o_.refresh == RefreshMode::kNone) continue;
       lanes_[p].due = interval + (o_.stagger_refresh ? interval * p / s_.pseudo_channels : 0);
     }
@@ -87,8 +88,11 @@ class CycleController {
     std::uint32_t p, bank;  // bank: of a bank refresh, the number of its set
   };
   struct Lane {
-    std::vector<std::optional<std::uint32_t>> open;  // [banks] row
-    std::vector<std::uint64_t> hits, last_use;
+    std::vector<std::optional<std::uint32_t>> open;     // [banks] row
+    std::vector<std::uint64_t> hits, last_use, opened;  // opened: when tRCD is over
+    std::optional<std::uint32_t> held;                  // bank that others must let pass
+    std::uint64_t passed = 0;                           // the oldest ready hit, in a row
+    std::uint64_t preparing = 0;                        // the refresh that was due then
     bool writing = false;
     std::uint64_t due = ~std::uint64_t{0};
     std::uint32_t set = 0;
@@ -246,10 +250,18 @@ class CycleController {
         if (burst.p == p) ++waiting[burst.write ? 1 : 0];
       }
       Lane& lane = lanes_[p];
+      const bool before = lane.writing;
       if (!lane.writing) {
         lane.writing = waiting[1] >= o_.write_high || (waiting[0] == 0 && waiting[1] > 0);
       } else {
         lane.writing = !(waiting[1] == 0 || (waiting[1] <= o_.write_low && waiting[0] > 0));
+      }
+      // A turn of the bus, and a refresh that falls due, end what is held.
+      const bool falls_due = pending(p) && lane.preparing != lane.due;
+      if (falls_due) lane.preparing = lane.due;
+      if (lane.writing != before || falls_due) {
+        lane.held.reset();
+        lane.passed = 0;
       }
     }
   }
@@ -315,6 +327,26 @@ class CycleController {
 
   std::uint64_t& column_bus() { return s_.command_buses == 2 ? column_bus_ : row_bus_; }
 
+  bool holds(std::uint32_t p) const {
+    const auto& held = lanes_[p].held;
+    return held && lanes_[p].open[*held] && !barred(p, *held) && wanted(p, *held).hit != nullptr;
+  }
+
+  // A hit that could go is passed by younger ones row_hit_cap times at most.
+  void pass(const Burst& chosen) {
+    const std::uint32_t p = chosen.p;
+    Lane& lane = lanes_[p];
+    const Burst* oldest = nullptr;
+    for (std::uint32_t bank = 0; bank < s_.banks(); ++bank) {
+      if (!lane.open[bank] || barred(p, bank) || lane.opened[bank] > t_) continue;
+      const Burst* hit = wanted(p, bank).hit;
+      if (hit != nullptr && (oldest == nullptr || hit->age < oldest->age)) oldest = hit;
+    }
+    lane.held.reset();
+    lane.passed = oldest->age == chosen.age ? 0 : lane.passed + 1;
+    if (o_.row_hit_cap > 0 && lane.passed >= o_.row_hit_cap) lane.held = oldest->bank;
+  }
+
   void give_column() {
     if (t_ < column_bus()) return;
     const Burst* best = nullptr;
@@ -323,11 +355,13 @@ class CycleController {
         if (!lanes_[p].open[bank] || barred(p, bank)) continue;
         const Wanted w = wanted(p, bank);
         if (w.hit == nullptr || (best != nullptr && best->age < w.hit->age)) continue;
+        if (holds(p) && bank != *lanes_[p].held) continue;
         if (allowed({t_, w.hit->write ? kWrite : kRead, p, bank})) best = w.hit;
       }
     }
     if (best == nullptr) return;
     const Burst burst = *best;
+    pass(burst);
     queue_.erase(queue_.begin() + (best - queue_.data()));
     const Kind kind = burst.write ? kWrite : kRead;
     give({t_, kind, burst.p, burst.bank}, t_, column_bus(), s_.column_bus_cycles);
@@ -375,6 +409,8 @@ class CycleController {
       Lane& lane = lanes_[best->p];
       give({t_, kAct, best->p, best->bank}, t_, row_bus_, s_.activate_bus_cycles);
       lane.open[best->bank] = best->row;
+      lane.opened[best->bank] = t_ + s_.activate_bus_cycles +
+                                2 * std::uint64_t{lane.writing ? s_.rcd_write : s_.rcd_read};
       lane.hits[best->bank] = 0;
       lane.last_use[best->bank] = t_;
       ++lane.counts.activates;

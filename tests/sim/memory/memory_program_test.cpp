@@ -49,7 +49,8 @@ TEST(MemoryProgram, PrintsEveryPatternAndAddsItsEnergyUp) {
 TEST(MemoryProgram, MistakesAreOneLineAndExitTwo) {
   const std::pair<const char*, const char*> cases[] = {
       {"hbm3_6400 --queue 0", "queue of 0"},
-      {"hbm3_64000", "hbm3_64000"},
+      {"hbm3_64000", "did you mean 'hbm3_6400'?"},
+      {"nosuch", "known: ddr5_4800, ddr5_6400, gddr6_14000"},
       {"hbm3_6400 --page opne", "did you mean 'open'"},
       {"hbm3_6400 --page timeout", "timeout of 0"},
       {"hbm3_6400 --pattern f_none", "f_none"},

@@ -129,12 +129,12 @@ TEST(ModelsOfAChannel, AgreeOnTheTrafficOfAnEngine) {
       };
       std::printf("%-13s %-11s reserved %5.1f %%, first-ready %5.1f %% of peak\n", name,
                   pattern.name.c_str(), percent(a), percent(b));
-      // Streams and V rows within 2 points; 64-byte reads, where first-ready has more to choose
+      // Streams and V rows within 3 points; 64-byte reads, where first-ready has more to choose
       // from, within 7. LPDDR5X: columns wait for the command bus they share with the rows, which
       // DramChannel leaves out.
       const bool rows = pattern.name == "a_stream" || pattern.name == "b_gather256";
       const bool one_bus = standard.name.starts_with("lpddr");
-      EXPECT_NEAR(percent(a), percent(b), rows && !one_bus ? 2.0 : 7.0)
+      EXPECT_NEAR(percent(a), percent(b), rows && !one_bus ? 3.0 : 7.0)
           << name << " " << pattern.name;
     }
   }

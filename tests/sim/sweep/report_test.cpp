@@ -200,6 +200,30 @@ TEST(TraceView, CountsEveryDrawOnceAndReadsTheProbes) {
   EXPECT_EQ(view.probes[1].records, 5u * 8u);
 }
 
+TEST(AccessMap, HasALineForEveryHeadOfEveryLayerWhereStepsAreFew) {
+  SynthOptions options;
+  options.n_layers = 2;
+  options.n_q_heads = 4;
+  options.n_kv_heads = 2;
+  options.contexts = {600};
+  options.budgets = {32};
+  options.participation = 20;
+  const std::vector<TraceRecords> steps{synthesize_records(options)};
+  const AccessMap map = access_map(steps, true);
+  EXPECT_TRUE(map.by_head);
+  ASSERT_EQ(map.reads.size(), 8U);
+  for (const auto& line : map.reads) {
+    double draws = 0;
+    for (std::size_t b = 0; b < line.size(); ++b)
+      draws += line[b] * std::min<double>(map.rows_per_bin,
+                                          600.0 - static_cast<double>(b) * map.rows_per_bin);
+    EXPECT_NEAR(draws, 32, 1e-6);
+  }
+  EXPECT_EQ(access_map(steps, false).reads.size(), 1U);
+  options.method = Method::kDense;
+  EXPECT_TRUE(access_map({synthesize_records(options)}, true).empty());
+}
+
 TEST(ReportHtml, WithATraceButWithoutProbesItStillWorksAndSaysSo) {
   const std::string folder = new_folder("with-trace");
   const RealTrace trace = synth_trace(folder, false);

@@ -62,6 +62,30 @@ TEST(SweepPlan, AGridWithoutASinglePointIsContradictory) {
   }
 }
 
+TEST(SweepPlan, AConditionThatDividesByZeroNamesItsPlaceAndThePoint) {
+  try {
+    plan(", datapath: gather_add", "  budget: [4, 8]\nskip_when: [64 / (budget - 8) > 1]\n");
+    FAIL();
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_EQ(error.code(), ExitCode::kUsage);
+    EXPECT_NE(text.find("s.yaml:5:16"), std::string::npos) << text;  // the division sign
+    EXPECT_NE(text.find("budget = 8"), std::string::npos) << text;
+    EXPECT_NE(text.find("64 / (budget - 8) > 1"), std::string::npos) << text;
+  }
+}
+
+TEST(SweepPlan, MoreParticipationThanRowsIsLeftOutAndNotClamped) {
+  const SweepPlan all(parse_sweep(
+      "base: hbm3\nset: {trace: synth, query_heads: 32, kv_heads: 8, head_dim: 128, method: prop, "
+      "context: 512, datapath: gather_add, budget: 8}\naxes:\n  participation: [512, 513, flat]\n",
+      "s.yaml"));
+  EXPECT_EQ(all.points()[0].state, PlannedPoint::State::kRun);
+  EXPECT_EQ(all.points()[1].state, PlannedPoint::State::kInvalid);
+  EXPECT_NE(all.points()[1].reason.find("513"), std::string::npos) << all.points()[1].reason;
+  EXPECT_EQ(all.points()[2].state, PlannedPoint::State::kRun);
+}
+
 TEST(SweepPlan, AnInvalidPointSaysWhatTheReaderSays) {
   const auto all = plan(", datapath: gather_add, budget: 8", "  kv.element: [bf16, fp9]\n");
   EXPECT_EQ(all->points()[0].state, PlannedPoint::State::kRun);

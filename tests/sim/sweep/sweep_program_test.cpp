@@ -229,6 +229,7 @@ axes:
   EXPECT_EQ(count(",access,"), 2U);
   EXPECT_EQ(count(",redrawn,"), 2U);
   EXPECT_EQ(count(",synth_fit,"), 2U);
+  EXPECT_EQ(count("group_correlation="), 2U);  // and what was fitted
 }
 
 TEST_F(Sweep, TwoRunsOnOneFolderNameTheHolder) {
@@ -273,6 +274,53 @@ axes:
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   EXPECT_LT(plan, 3.0) << "the target is 1 s on an idle machine";
 #endif
+}
+
+TEST_F(Sweep, NeverReplacesTheResultsOfAnotherSweep) {
+  const std::string file = sweep(kSmall);
+  ASSERT_EQ(run("run " + file + " -o " + path("a")).code, 0);
+  const std::string before = results("a");
+  std::string text(kSmall);
+  text.replace(text.find("[8, 32]"), 7, "[8, 64]");
+  const std::string other = sweep(text, "other.yaml");
+  const Outcome refused = run("run " + other + " -o " + path("a"));
+  EXPECT_EQ(refused.code, 2) << refused.text;
+  EXPECT_NE(refused.text.find("s.yaml"), std::string::npos) << refused.text;
+  EXPECT_EQ(results("a"), before);
+  // The same sweep under another name, and the same file edited, are no strangers.
+  const std::string copy = sweep(kSmall, "copy.yaml");
+  EXPECT_EQ(run("run " + copy + " -o " + path("a")).code, 0);
+  EXPECT_EQ(results("a"), before);
+  sweep(text, "copy.yaml");
+  EXPECT_EQ(run("run " + copy + " -o " + path("a")).code, 0);
+  EXPECT_NE(results("a"), before);
+}
+
+TEST_F(Sweep, MergingTooFewShardsNamesTheMissingPoints) {
+  const std::string file = sweep(kSmall);
+  ASSERT_EQ(run("run " + file + " -o " + path("a") + " --shard 0/2").code, 0);
+  const Outcome merged = run("merge " + path("a"));
+  EXPECT_EQ(merged.code, 3) << merged.text;  // incomplete input
+  EXPECT_NE(merged.text.find("not yet run"), std::string::npos) << merged.text;
+  EXPECT_NE(merged.text.find("budget=8"), std::string::npos) << merged.text;
+  const auto json = nlohmann::json::parse(run("merge " + path("a") + " --json").text);
+  EXPECT_EQ(json.at("missing_points").size(), json.at("missing").get<std::size_t>());
+  ASSERT_EQ(run("run " + file + " -o " + path("a") + " --shard 1/2").code, 0);
+  EXPECT_EQ(run("merge " + path("a")).code, 0);
+}
+
+TEST_F(Sweep, WhereEveryPointFailedNoResultsAreNamed) {
+  std::string slow(kSmall);
+  slow.replace(slow.find("[256, 1024]"), 11, "[65536, 131072]");
+  const std::string file = sweep(slow);
+  const Outcome outcome =
+      run("run " + file + " -o " + path("a") + " --point-time '1 ms' --retries 0");
+  EXPECT_EQ(outcome.code, 5) << outcome.text;
+  EXPECT_EQ(outcome.text.find("results:"), std::string::npos) << outcome.text;
+  EXPECT_NE(outcome.text.find("failed.csv"), std::string::npos) << outcome.text;
+  EXPECT_NE(read_file(path("a/failed.csv")).find("longer than the limit of 1 ms"),
+            std::string::npos);
+  EXPECT_EQ(run("run " + file + " -o " + path("a") + " --point-time '0 s'").code, 2);
 }
 
 TEST_F(Sweep, RefusesFoldersOfAnotherVersionOrOfSomethingElse) {
@@ -365,7 +413,7 @@ TEST_F(Sweep, ItsReportIsOnePageWithEqualBytesAndFindsDamage) {
   EXPECT_NE(page.find("of dense attention&#39;s energy"), std::string::npos);
   EXPECT_EQ(page.find(folder_.string()), std::string::npos);
   for (const char* figure : {"pareto-error", "pareto-latency", "breakdown", "energy-context",
-                             "bytes", "sensitivity", "parallel"})
+                             "bytes", "access", "sensitivity", "parallel"})
     EXPECT_NE(page.find("id=\"plot-" + std::string(figure) + "\""), std::string::npos) << figure;
   std::string csv = results("a");
   csv[csv.rfind("prop")] = 'q';

@@ -9,11 +9,14 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 
 #include "models/error.h"
 #include "models/files.h"
 #include "models/hash.h"
 #include "sim/sweep/static_figures.h"
+#include "sim/sweep/sweep_figure_parts.h"
 #include "tests/sim/sweep/result_folder.h"
 
 namespace stoat::sim {
@@ -165,6 +168,147 @@ TEST(SweepReport, SelectionAndRowsShowWhatTheCountsHold) {
   EXPECT_EQ(named("draws").x, std::vector<double>{4096});
   EXPECT_EQ(named("logical").x, (std::vector<double>{262144, 3000, 4096}));
   EXPECT_EQ(named("distinct").x, (std::vector<double>{65536, 2900, 3500}));
+}
+
+// Three kinds of points on `designs` numbers of lanes.
+SweepReport many_designs(const std::string& name, int designs) {
+  std::vector<FakePoint> points;
+  static std::vector<std::string> lanes;
+  lanes.clear();
+  for (int n = 1; n <= designs; ++n) lanes.push_back(std::to_string(n));
+  for (const std::string& each : lanes) {
+    for (FakePoint point : {kDense, kSampled, kTopK}) {
+      point.lanes = each.c_str();
+      points.push_back(point);
+    }
+  }
+  return read_sweep_report(write_sweep(name, points));
+}
+
+TEST(SweepReport, ManyPointsAreWrittenOnceAndDrawnWhenTheyComeIntoSight) {
+  const SweepReport report = many_designs("many", 1500);
+  const std::string html = sweep_report_html(report, "/* plotly */");
+  // plotly.js is text until a figure needs it, and the page's own script is the only program.
+  EXPECT_NE(html.find("<script type=\"text/plain\" id=\"plotly\">/* plotly */"), std::string::npos);
+  std::size_t programs = 0;
+  for (std::size_t at = html.find("<script>"); at != std::string::npos;
+       at = html.find("<script>", at + 1))
+    ++programs;
+  EXPECT_EQ(programs, 1U);
+  // A column that several CSV files have stands there once.
+  const std::size_t begin = html.find("id=\"shared\">") + 12;
+  const auto shared =
+      nlohmann::json::parse(html.substr(begin, html.find("</script>", begin) - begin));
+  std::size_t used = 0;
+  for (const auto& [id, about] : shared.at("csv").items()) used += about.at("columns").size();
+  EXPECT_GT(used, shared.at("columns").size());
+  // Put together as the script does it, a file is the figure's own CSV.
+  const Figure front = figure_of(report, "pareto-latency");
+  const auto& about = shared.at("csv").at("pareto-latency");
+  std::vector<std::vector<std::string>> columns;
+  for (const auto& n : about.at("columns")) {
+    columns.emplace_back();
+    std::istringstream stream(shared.at("columns").at(n.get<std::size_t>()).get<std::string>());
+    for (std::string line; std::getline(stream, line);) columns.back().push_back(line);
+  }
+  std::string csv = about.at("head").get<std::string>() + "\n";
+  for (std::size_t i = 0; i < columns.front().size(); ++i) {
+    for (std::size_t c = 0; c < columns.size(); ++c) csv += (c == 0 ? "" : ",") + columns[c][i];
+    csv += "\n";
+  }
+  EXPECT_EQ(csv, front.csv);
+  EXPECT_EQ(shared.at("rows").at("names").size(), shared.at("rows").at("columns").size());
+}
+
+TEST(SweepReport, OfManyPointsAThousandAtMostAreParallelAndOneDesignHasBars) {
+  const SweepReport report = many_designs("thousand", 1500);
+  const Figure parallel = figure_of(report, "parallel");
+  ASSERT_EQ(parallel.series.size(), 1U);
+  EXPECT_LE(parallel.series[0].y.size(), 1000U);
+  EXPECT_GT(parallel.series[0].y.size(), 500U);
+  EXPECT_NE(parallel.caption.find("Shown are"), std::string::npos);
+  const Figure bars = figure_of(report, "breakdown");
+  EXPECT_EQ(bars.y_axes[0].tick_texts.size(), 3U);
+  EXPECT_EQ(bars.annotations.size(), 3U);  // each with its sum
+  EXPECT_NE(bars.caption.find("3 of 4500 points"), std::string::npos) << bars.caption;
+  // What all labels have in common is not repeated.
+  EXPECT_EQ(bars.y_axes[0].tick_texts[0].find("lanes"), std::string::npos)
+      << bars.y_axes[0].tick_texts[0];
+}
+
+TEST(SweepReport, TellsItsFirst32LinesApartWithoutColour) {
+  std::set<std::string> looks;
+  for (std::size_t n = 0; n < 32; ++n) looks.insert(marker_of(n) + " " + dash_of(n));
+  EXPECT_EQ(looks.size(), 32U);
+}
+
+TEST(SweepReport, SetsMeasuredKernelsBesideThePointsOfTheirShape) {
+  SweepReport report = read_sweep_report(write_sweep("measured", {kDense, kSampled, kTopK}));
+  EXPECT_TRUE(figure_of(report, "measured").empty());
+  const auto row = [](const char* kernel, double us, int context) {
+    return nlohmann::json{{"kernel", kernel},   {"element", "bf16"}, {"batch", 1},
+                          {"context", context}, {"q_heads", 32},     {"kv_heads", 8},
+                          {"head_dim", 128},    {"p10_us", us},      {"median_us", us},
+                          {"p90_us", us}};
+  };
+  const nlohmann::json file{
+      {"format", "stoat-decode-comparison"},
+      {"gpu", "a GPU"},
+      {"rows",
+       {row("dense", 70, 8192), row("prop S=128", 58, 8192), row("prop S=128 traced", 1, 8192),
+        row("read K", 1, 8192), row("dense", 1, 4096)}}};
+  const std::string path = new_folder("kernels") + "/k.json";
+  std::ofstream(path) << file;
+  report.measured = read_measurements(path);
+  EXPECT_EQ(report.measured.rows.size(), 3U);
+  for (auto& cells : report.cells) {  // the shape
+    cells.insert(cells.end(), {"32", "8", "1"});
+  }
+  report.columns.insert(report.columns.end(), {"query_heads", "kv_heads", "layers"});
+  const Figure figure = figure_of(report, "measured");
+  ASSERT_FALSE(figure.empty());
+  const auto lines = std::count(figure.csv.begin(), figure.csv.end(), '\n');
+  EXPECT_EQ(lines, 3) << figure.csv;  // dense and prop at 8192
+  EXPECT_NE(figure.csv.find("prop S=128"), std::string::npos);
+  for (const Series& series : figure.series) {
+    if (series.name == "dense") {
+      EXPECT_EQ(series.y, std::vector<double>{56});
+    }
+    if (series.name == "prop S=128" && series.x_axis == 1) {
+      EXPECT_DOUBLE_EQ(series.x[0], 58.0 / 70);
+      EXPECT_DOUBLE_EQ(series.y[0], 29.0 / 56);
+    }
+  }
+  EXPECT_NE(figure.caption.find("No parameter is fitted"), std::string::npos);
+  std::ofstream(path) << "{\"format\": \"something else\"}";
+  EXPECT_THROW(read_measurements(path), Error);
+}
+
+TEST(SweepReport, AssumptionsAreSetBesideTheBaseOfTheirOwnSweep) {
+  FakePoint slower = kSampled, faster = kSampled;
+  slower.time_ps = kSampled.time_ps * 1.1;
+  faster.time_ps = kSampled.time_ps * 0.98;
+  SweepReport report =
+      read_sweep_report(write_sweep("assumptions", {kDense, kSampled, slower, faster}));
+  EXPECT_TRUE(figure_of(report, "assumptions").empty());
+  report.columns.emplace_back("assumption");
+  const char* const names[] = {"base", "base", "stash -20 %", "stash +20 %"};
+  for (std::size_t i = 0; i < 4; ++i) report.cells[i].emplace_back(names[i]);
+  const Figure figure = figure_of(report, "assumptions");
+  ASSERT_EQ(figure.series.size(), 4U);  // energy and time, lower and higher
+  EXPECT_NEAR(figure.series[2].x[0], 10, 1e-9);
+  EXPECT_NEAR(figure.series[3].x[0], -2, 1e-9);
+  EXPECT_NEAR(figure.series[0].x[0], 0, 1e-9);
+  EXPECT_EQ(figure.series[2].categories, std::vector<std::string>{"stash"});
+  EXPECT_NE(figure.csv.find("stash,time,"), std::string::npos);
+}
+
+TEST(SweepReport, SaysWhichRivalsASweepLacks) {
+  const SweepReport report = read_sweep_report(write_sweep("rivals", {kDense, kSampled}));
+  const Figure note = figure_of(report, "rivals");
+  EXPECT_TRUE(note.empty());
+  EXPECT_NE(note.caption.find("fp8"), std::string::npos) << note.caption;
+  EXPECT_NE(note.caption.find("top-k"), std::string::npos) << note.caption;
 }
 
 TEST(StaticFigures, AreWrittenTwiceWithTheSameBytesOrNameThePackage) {

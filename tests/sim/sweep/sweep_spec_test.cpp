@@ -179,6 +179,15 @@ TEST(Condition, IsFalseAboutAKeyThatThePointDoesNotHave) {
   EXPECT_TRUE(holds("absent != 1", {}));
 }
 
+TEST(Condition, ADivisionByZeroIsAMistakeAndNoAnswer) {
+  const std::map<std::string, std::string> point{{"budget", "8"}, {"context", "1024"}};
+  EXPECT_THROW(holds("context / (budget - 8) > 1", point), Error);
+  EXPECT_THROW(holds("0 / (budget - 8) == 0", point), Error);
+  // What is asked first decides whether the division is asked at all.
+  EXPECT_FALSE(holds("budget != 8 and context / (budget - 8) > 1", point));
+  EXPECT_TRUE(holds("budget == 8 or context / (budget - 8) > 1", point));
+}
+
 TEST(Condition, NamesTheColumnOfAMistake) {
   const auto refused = [](const std::string& text) {
     try {
