@@ -19,6 +19,7 @@ import hashlib
 import json
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -162,6 +163,33 @@ def numbers(text):
     return tuple(int(word) for word in text.split(","))
 
 
+def budget_list(text):
+    found = numbers(text)
+    if min(found) < 1 or max(found) > 65535:
+        raise argparse.ArgumentTypeError(f"{text}: expected budgets from 1 to 65535")
+    return found
+
+
+def length_list(text):
+    found = numbers(text)
+    for length in found:
+        if length not in VOTES_AT:
+            raise argparse.ArgumentTypeError(f"{length}: expected some of {', '.join(map(str, VOTES_AT))}")
+    return found
+
+
+def count(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+    return int(text)
+
+
+def ensure_program(name):
+    """Before minutes of work: is there something to run?"""
+    if shutil.which(name) is None:
+        raise ValueError(f"{name}: no such program; expected stoat-capture; build it, or name it with --program")
+
+
 def add_program_options(verb):
     verb.add_argument("--program", default=str(ROOT / "build/release/bin/stoat-capture"))
     verb.add_argument("--backend", default="auto")
@@ -175,10 +203,10 @@ def parser():
     for name in ("run", "plan"):
         verb = verbs.add_parser(name)
         verb.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="DIR")
-        verb.add_argument("--lengths", type=numbers, default=LENGTHS)
-        verb.add_argument("--budgets", type=numbers, default=BUDGETS)
-        verb.add_argument("--questions", type=int, default=200, help="questions, and texts, a cell")
-        verb.add_argument("--decoded", type=int, default=48, help="bytes predicted a text")
+        verb.add_argument("--lengths", type=length_list, default=LENGTHS)
+        verb.add_argument("--budgets", type=budget_list, default=BUDGETS)
+        verb.add_argument("--questions", type=count, default=200, help="questions, and texts, a cell")
+        verb.add_argument("--decoded", type=count, default=48, help="bytes predicted a text")
         verb.add_argument("--corpus", default=sysconfig.get_paths()["purelib"], help="folder with the held-out files")
         verb.add_argument("--text", nargs="+", metavar="FILE", help="other text, for fillers too")
         verb.add_argument("--seed", type=int, default=1)
@@ -186,10 +214,10 @@ def parser():
         verb.add_argument("--no-ternary", action="store_true")
         verb.add_argument("--variance", action="store_true")
         verb.add_argument("--variance-only", action="store_true")
-        verb.add_argument("--variance-length", type=int, default=8192)
-        verb.add_argument("--variance-prompts", type=int, default=8)
-        verb.add_argument("--variance-steps", type=int, default=25, help="queries a prompt")
-        verb.add_argument("--replicates", type=int, default=16, help="seeds a query")
+        verb.add_argument("--variance-length", type=count, default=8192)
+        verb.add_argument("--variance-prompts", type=count, default=8)
+        verb.add_argument("--variance-steps", type=count, default=25, help="queries a prompt")
+        verb.add_argument("--replicates", type=count, default=16, help="seeds a query")
         if name == "run":
             add_program_options(verb)
     decode = verbs.add_parser("decode")
@@ -234,6 +262,8 @@ def main():
             accuracy_tables.write_all(options.raw, options.output, options.name)
         if options.verb == "readme":
             return accuracy_tables.update_readme(RESULTS / "accuracy_h200.json", RESULTS / "README.md", options.check)
+        if options.verb in ("decode", "run"):
+            ensure_program(options.program)
         if options.verb in ("plan", "run"):
             write_plan(options)
         if options.verb in ("decode", "run"):

@@ -110,6 +110,9 @@ def merged(raws):
     heads, rows, variance = [], [], None
     for path in raws:
         result = json.loads(path.read_text())
+        if "kernel_hash" not in result or result.get("interrupted"):
+            raise ValueError(f"{path}: {'an interrupted run' if result.get('interrupted') else 'no result'}; expected what "
+                             "`accuracy.py run` or `decode` has finished")
         heads.append({key: result[key] for key in ("tool_version", "build_id", "backend", "gpu", "kernel_hash",
                                                    "source", "command", "seconds")})
         heads[-1]["settings"] = len(result["settings"])

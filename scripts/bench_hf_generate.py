@@ -12,11 +12,18 @@ import csv
 import json
 import pathlib
 import statistics
+import sys
 import time
 
-import torch
-import transformers
-from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
+try:
+    import torch
+    import transformers
+    from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
+except ImportError as error:
+    if {"-h", "--help"} & set(sys.argv):
+        sys.exit(print(__doc__))
+    print(f"bench_hf_generate: {error}; expected torch and transformers; install both with pip", file=sys.stderr)
+    sys.exit(2)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SKIPPED = 6  # tokens before the clock counts: prefill, compilation, warm-up

@@ -3,10 +3,11 @@
 #   usage: scripts/energy.sh OUT [FOLDER OF PROGRAMS (build/portable/bin)] [stoat-bench options...]
 # Writes OUT/energy_GPU.json (stoat-bench --energy: whole decode steps and attention alone, 32k tokens) and
 # OUT/llama_{dense,prop128}_32k.h5, one decode step of the same shape, method and context with random weights.
-# Then, anywhere: scripts/energy_table.py OUT/energy_GPU.json (needs stoat).
+# With the JSON in gpu/llm/results and the traces in traces/shipped, scripts/energy_table.py --simulate makes the table.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-out=${1:?usage: scripts/energy.sh OUT [FOLDER OF PROGRAMS]}
+[ $# -gt 0 ] || { echo "usage: scripts/energy.sh OUT [FOLDER OF PROGRAMS] [stoat-bench options...]" >&2; exit 2; }
+out=$1
 programs=${2:-$here/../build/portable/bin}
 shift $(($# < 2 ? $# : 2))
 for program in stoat-bench stoat-capture; do

@@ -134,7 +134,12 @@ def main():
     parser.add_argument("--simulate", metavar="STOAT")
     options = parser.parse_args()
     if options.simulate:
-        SIMULATED.write_text(json.dumps(simulate(options.simulate), indent=1) + "\n")
+        try:
+            simulated = simulate(options.simulate)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"energy_table: {error}; expected the program stoat, e.g. build/release/bin/stoat", file=sys.stderr)
+            return 2
+        SIMULATED.write_text(json.dumps(simulated, indent=1) + "\n")
     text = table()
     if options.print:
         print(text)

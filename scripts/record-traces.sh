@@ -5,7 +5,8 @@
 # same sources records the same prompts. A trace is at most 4 MiB, all together at most 24 MiB; more is an error.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-out=${1:?usage: scripts/record-traces.sh OUT [FOLDER OF PROGRAMS]}
+[ $# -gt 0 ] || { echo "usage: scripts/record-traces.sh OUT [FOLDER OF PROGRAMS]" >&2; exit 2; }
+out=$1
 programs=${2:-$here/../build/portable/bin}
 capture=$programs/stoat-capture
 [ -x "$capture" ] || { echo "record-traces: $capture is missing; cmake --preset portable && cmake --build --preset portable" >&2; exit 2; }

@@ -6,7 +6,9 @@
 """
 
 import csv
+import json
 import pathlib
+import statistics
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -139,7 +141,55 @@ def ternary():
     return lines
 
 
-EXPERIMENTS = (context, budget, datapaths, memory, placement, lanes, ternary)
+def assumptions():
+    rows = table("assumptions")
+
+    def sampled_over_dense(name):
+        dense, sampled = (one(rows, selection=kind, assumption=name) for kind in ("dense", "S=512"))
+        return ratio(sampled, dense), ratio(sampled, dense, "ps_per_step")
+
+    base = sampled_over_dense("base")
+    changes = []
+    for name in dict.fromkeys(row["assumption"].rsplit(" ", 2)[0] for row in rows if row["assumption"] != "base"):
+        sides = [[100 * (now / then - 1) for now, then in zip(sampled_over_dense(f"{name} {sign}20 %"), base)] for sign in "-+"]
+        changes.append((max(abs(value) for side in sides for value in side), name, sides))
+    changes.sort(key=lambda each: (-each[0], each[1]))
+    said = [f"{name} {low[0]:+.1f} / {high[0]:+.1f} % energy, {low[1]:+.1f} / {high[1]:+.1f} % time"
+            for most, name, (low, high) in changes if most >= 0.1]
+    still = [name for most, name, _ in changes if most < 0.1]
+    return [f"S=512 at 32768 tokens takes {base[0]:.3f}x energy and {base[1]:.3f}x time of dense; a fifth less / more of "
+            "each changes these by: " + "; ".join(said) + ".",
+            "Less than 0.1 %: " + ", ".join(still) + "."]
+
+
+def h200():
+    measured = {}
+    for row in json.loads((HERE / "../../gpu/results/decode_h200.json").read_text())["rows"]:
+        if row.get("by", "stoat") == "stoat":
+            measured[row["kernel"], row["batch"], row["context"]] = row["median_us"] * 1e-6
+    pairs = {}
+    for row in table("h200"):
+        kernel = "dense" if row["datapath"] == "mac" else f"{row['method']} S={row['budget']}"
+        place = (int(row["batch"]), int(row["context"]))
+        if (kernel, *place) in measured:
+            pairs[kernel, *place] = (float(row["ps_per_step"]) * 1e-12 / int(row["layers"]), measured[kernel, *place])
+
+    def spread(values):
+        return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    lines = []
+    for name in ("dense", "prop S=128", "prop S=1024", "prop S=2048", "flash S=2048", "topk S=128"):
+        of_time = [ours / gpu for (kernel, *_), (ours, gpu) in pairs.items() if kernel == name]
+        at_32k = pairs[name, 4, 32768]
+        text = f"{name}: simulated over measured time {spread(of_time)} over {len(of_time)} shapes"
+        if name != "dense":
+            simulated, gpu = (at_32k[k] / pairs["dense", 4, 32768][k] for k in (0, 1))
+            text += f"; of dense at batch 4, 32768 tokens: simulated {simulated:.3f}, measured {gpu:.3f}"
+        lines.append(text + ".")
+    return lines
+
+
+EXPERIMENTS = (context, budget, datapaths, memory, placement, lanes, ternary, assumptions, h200)
 
 
 def findings():

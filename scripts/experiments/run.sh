@@ -30,6 +30,8 @@ for name in "${names[@]}"; do
   cp "$out/$name/results.csv" "$here/results/$name.csv"
   cp "$out/$name/manifest.json" "$here/results/$name.manifest.json"
   if [ -e "$out/$name/failed.csv" ]; then cp "$out/$name/failed.csv" "$here/results/$name.failed.csv"; else rm -f "$here/results/$name.failed.csv"; fi
-  "$stoat" report "$out/$name" -o "$out/$name.html"
+  more=()
+  if [ "$name" = h200 ]; then more=(--measured "$here/../../gpu/results/decode_h200.json"); fi
+  "$stoat" report "$out/$name" -o "$out/$name.html" "${more[@]}"
   echo "$name: $((SECONDS - begin)) s"
 done

@@ -221,6 +221,41 @@ TEST(AccuracyPlanFile, RefusesWhatIsNoPlanAndSaysWhat) {
   plan = good;
   plan["groups"][1]["decoded"] = 500;
   expect_refusal(folder, plan, "more than are decoded");
+  plan["groups"][1]["decoded"] = 0;
+  expect_refusal(folder, plan, "'decoded': 0");
+  plan = good;
+  plan["groups"] = json::array();
+  expect_refusal(folder, plan, "something to measure");
+  plan = good;
+  plan["settings"][1]["method"] = "syss";
+  expect_refusal(folder, plan, "plan.json: unknown method 'syss'");
+  plan["settings"][1] = good["settings"][0];
+  expect_refusal(folder, plan, "two settings 'dense'");
+}
+
+TEST(AccuracyPlanFile, RefusesAVarianceOfNothingOrOfMethodsWithoutOne) {
+  const TempFolder folder;
+  json good = tiny_plan(folder, {dense_setting()});
+  good["variance"] = {{"prompts", {{0, 200}, {900, 200}}},
+                      {"steps", 2},
+                      {"replicates", 2},
+                      {"methods", {"iid"}},
+                      {"budgets", {4}},
+                      {"seed", 3}};
+  EXPECT_NO_THROW(read_plan(folder, good));
+  json plan = good;
+  for (const char* method : {"dense", "flash"}) {
+    plan["variance"]["methods"][0] = method;
+    expect_refusal(folder, plan, std::string("the variance of ") + method);
+  }
+  for (const char* key : {"prompts", "methods", "budgets"}) {
+    plan = good;
+    plan["variance"][key] = json::array();
+    expect_refusal(folder, plan, "a variance of nothing");
+  }
+  plan = good;
+  plan["variance"]["prompts"][1] = {0, 4096};
+  expect_refusal(folder, plan, "variance: 4096 tokens");
 }
 
 // Values of which the strata's variances are known without a computer: two rows of equal weight,

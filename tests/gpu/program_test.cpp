@@ -218,6 +218,32 @@ TEST_F(Program, RefusesNamesUnderWhichNoFileCanAppear) {
   EXPECT_TRUE(fs::is_character_file("/dev/null"));
 }
 
+TEST_F(Program, NeverReplacesWhatItReads) {
+  const auto expect_kept = [&](const std::vector<std::string>& changes, const std::string& file) {
+    const auto size = fs::file_size(file);
+    const ProgramResult result = run(changes);
+    EXPECT_EQ(result.exit_code, 2) << result.err;
+    EXPECT_NE(result.err.find("the input itself"), std::string::npos) << result.err;
+    EXPECT_EQ(fs::file_size(file), size);
+  };
+  expect_kept({"-o", prompt_, "--force"}, prompt_);
+  expect_kept({"-o", folder_.path("./prompt.txt"), "--force"}, prompt_);
+  const std::string questions =
+      folder_.write("a.run.json", R"({"text": "a", "generate": 1, "expect": "b", "kind": "c"})");
+  expect_kept({"-o", folder_.path("a"), "--questions", questions}, questions);
+  const std::string plan = folder_.write("plan.json", "{}");
+  const ProgramResult result = run_program(
+      folder_, {capture_program(), "accuracy", "--plan", plan, "--json", plan, "--force"});
+  EXPECT_EQ(result.exit_code, 2) << result.err;
+  EXPECT_NE(result.err.find("the input itself"), std::string::npos) << result.err;
+  EXPECT_EQ(fs::file_size(plan), 2U);
+}
+
+TEST_F(Program, RefusesNamedListsThatAreEmpty) {
+  for (const char* option : {"--scores", "--probe-budgets", "--accumulator", "--questions"})
+    expect_refused({option, ""}, 2, {option, "an empty text"});
+}
+
 TEST_F(Program, SaysThatTheResultCouldNotBePrintedAndTheTraceIsWhole) {
   std::vector<std::string> arguments{"sh", "-c", "exec \"$0\" \"$@\" >/dev/full"};
   const auto capture = command({"--json"});
@@ -271,6 +297,11 @@ TEST_F(Program, TimesNothingWithoutADevice) {
 }
 
 TEST_F(Program, NamesTheVerbInEveryMistake) {
+  const ProgramResult accuracy =
+      run_program(folder_, {capture_program(), "accuracy", "--plna", "none"});
+  EXPECT_EQ(accuracy.exit_code, 2);
+  EXPECT_EQ(accuracy.err,
+            "stoat capture accuracy: unknown option '--plna'; did you mean '--plan'?\n");
   for (const std::string option : {"--bath", "--shape"}) {
     const ProgramResult result = run_program(folder_, {capture_program(), "bench", option, "none"});
     EXPECT_NE(result.exit_code, 0);

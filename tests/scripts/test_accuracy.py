@@ -67,6 +67,21 @@ class Plans(unittest.TestCase):
                     ends.setdefault(group["length"], []).append(data[at:at + size][-1000:])
         self.assertEqual(ends[1024], ends[2048])
 
+    def test_lengths_budgets_and_counts_that_make_no_sense_are_told(self):
+        for words in (("--lengths", "1000"), ("--budgets", "0"), ("--budgets", "70000"), ("--questions", "0")):
+            with contextlib.redirect_stderr(io.StringIO()) as said, self.assertRaises(SystemExit):
+                self.plan(*words)
+            self.assertIn("expected", said.getvalue())
+
+    def test_a_missing_program_and_an_unfinished_result_are_told(self):
+        with self.assertRaisesRegex(ValueError, "--program"):
+            accuracy.ensure_program("/none/stoat-capture")
+        with tempfile.TemporaryDirectory() as folder:
+            raw = pathlib.Path(folder) / "raw.json"
+            raw.write_text('{"format": "stoat-accuracy", "interrupted": true}')
+            with self.assertRaisesRegex(ValueError, "interrupted run"):
+                tables.merged([raw])
+
     def test_text_that_is_too_short_is_told(self):
         self.texts = [str(ROOT / "LICENSE")]
         with self.assertRaisesRegex(ValueError, "expected at least 32769"):

@@ -195,6 +195,11 @@ TEST(TraceProgram, RecoversASpoolAndSaysWhatWasLost) {
   EXPECT_TRUE(std::filesystem::exists(folder / "t.h5.spool")) << "kept: something was lost";
   EXPECT_EQ(run(folder, "check t.h5").status, 0);
   EXPECT_EQ(run(folder, "recover t.h5.spool").status, 2) << "does not overwrite";
+  const std::string spool = bytes_of(folder / "t.h5.spool");
+  o = run(folder, "recover t.h5.spool -o ./t.h5.spool --force");
+  EXPECT_EQ(o.status, 2) << "the spool is all there is of the recording";
+  EXPECT_NE(o.err.find("the input itself"), std::string::npos) << o.err;
+  EXPECT_EQ(bytes_of(folder / "t.h5.spool"), spool);
 }
 
 }  // namespace

@@ -145,14 +145,18 @@ TEST(SpoolDamage, IsRecoveredOnlyWhenAskedFor) {
   EXPECT_GT(lost, 0U);
 }
 
-TEST(SpoolDamage, AFutureVersionIsRefusedWithWhatToDo) {
+TEST(SpoolDamage, AnotherVersionIsRefusedWithWhatToDo) {
   const Made made(tiny_options());
   std::string bytes = bytes_of(made.spool);
-  bytes[8] = 9;
-  const std::uint32_t crc = crc32c(bytes.data(), 44);
-  std::memcpy(bytes.data() + 44, &crc, 4);
-  write_bytes(made.spool, bytes);
-  expect_error(ExitCode::kDamaged, "newer stoat", [&] { SpoolReader spool(made.spool); });
+  const auto expect_version = [&](char version, const std::string& words) {
+    bytes[8] = version;
+    const std::uint32_t crc = crc32c(bytes.data(), 44);
+    std::memcpy(bytes.data() + 44, &crc, 4);
+    write_bytes(made.spool, bytes);
+    expect_error(ExitCode::kDamaged, words, [&] { SpoolReader spool(made.spool); });
+  };
+  expect_version(9, "use a newer stoat; nothing of it is lost");
+  expect_version(1, "use an older stoat; nothing of it is lost");
 }
 
 // Opens and reads in a child, so that a crash of the HDF5 library is seen and counted. 0: equal, 3:
