@@ -17,6 +17,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::uint32_t kMostSteps = 1U << 30;  // beyond every model; a prompt fits beside it
+
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -131,7 +133,7 @@ std::uint32_t AccuracyGroup::longest_steps() const {
     for (const AccuracyTurn& turn : ask) steps += turn.text.front().size() + turn.generate;
     most = std::max(most, steps - 1);  // the last answer's last token is not fed
   }
-  return static_cast<std::uint32_t>(most);
+  return static_cast<std::uint32_t>(std::min<std::size_t>(most, kMostSteps));
 }
 
 std::uint32_t AccuracyGroup::largest_context() const {

@@ -72,6 +72,7 @@ struct VariancePlan {
 
 struct AccuracyPlan {
   std::string model_folder;
+  std::string texts_file;  // beside the plan
   ModelConfig config;
   std::vector<AccuracySetting> settings;  // the first is dense
   std::vector<AccuracyGroup> groups;

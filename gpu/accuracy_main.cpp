@@ -2,17 +2,21 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "gpu/accuracy.h"
 #include "gpu/accuracy_variance.h"
+#include "models/command_line.h"
 #include "models/error.h"
 #include "models/files.h"
 #include "models/streams.h"
 #include "models/version.h"
+#include "traces/output_file.h"
 
 namespace stoat {
 namespace {
@@ -26,7 +30,7 @@ struct AccuracyWords {
   bool force = false, quiet = false;
 };
 
-double rounded(double value, double unit) { return std::round(value / unit) * unit; }
+double milli(double value) { return std::round(value * 1e3) / 1e3; }
 
 ordered_json rounded_list(const std::vector<double>& values, double per_unit) {
   ordered_json list = ordered_json::array();
@@ -46,7 +50,7 @@ ordered_json cell_json(const AccuracyCell& cell) {
     json["refused"] = cell.refused;
     return json;
   }
-  json["seconds"] = rounded(cell.seconds, 0.001);
+  json["seconds"] = milli(cell.seconds);
   for (const auto& ask : cell.asks) {
     ordered_json turns = ordered_json::array();
     for (const AccuracyTurnResult& turn : ask)
@@ -65,18 +69,19 @@ ordered_json group_json(const AccuracyGroup& group, const AccuracyGroupResult& r
   ordered_json json{{"name", result.name},
                     {"length", result.length},
                     {"prompts", result.prompts},
-                    {"prefill_seconds", rounded(result.prefill_seconds, 0.001)}};
+                    {"prefill_seconds", milli(result.prefill_seconds)}};
   if (!group.continuation.empty()) json["bytes"] = group.continuation_bytes;
   for (const AccuracyCell& cell : result.cells) json["cells"].push_back(cell_json(cell));
   return json;
 }
 
-ordered_json variance_json(const AccuracyPlan& plan, ThreadPool& pool) {
+ordered_json variance_json(const AccuracyPlan& plan, ThreadPool& pool,
+                           const std::atomic<bool>* stop) {
   const Clock::time_point begin = Clock::now();
   ordered_json json{{"prompts", plan.variance.prompts.size()},
                     {"queries_a_prompt", plan.variance.steps},
                     {"replicates", plan.variance.replicates}};
-  for (const VarianceCell& cell : measure_variance(plan, pool)) {
+  for (const VarianceCell& cell : measure_variance(plan, pool, stop)) {
     ordered_json row{{"layer", cell.layer},
                      {"method", method_name(cell.method)},
                      {"budget", cell.budget},
@@ -87,13 +92,13 @@ ordered_json variance_json(const AccuracyPlan& plan, ThreadPool& pool) {
     if (cell.theory > 0 || cell.method != Method::kSystematic) row["theory"] = cell.theory;
     json["rows"].push_back(std::move(row));
   }
-  json["seconds"] = rounded(std::chrono::duration<double>(Clock::now() - begin).count(), 0.001);
+  json["seconds"] = milli(std::chrono::duration<double>(Clock::now() - begin).count());
   return json;
 }
 
-ordered_json measure(const AccuracyPlan& plan, bool cuda, ThreadPool& pool,
-                     const AccuracyWords& words, const std::atomic<bool>* stop) {
-  ordered_json groups = ordered_json::array();
+// `done` takes every group as it is finished.
+void measure(const AccuracyPlan& plan, bool cuda, ThreadPool& pool, const AccuracyWords& words,
+             const std::atomic<bool>* stop, const std::function<void(ordered_json)>& done) {
   std::unique_ptr<AccuracyDecoder> decoder;
   AccuracyDecoderNeeds needs;
   for (const AccuracyGroup& group : plan.groups) {
@@ -109,32 +114,48 @@ ordered_json measure(const AccuracyPlan& plan, bool cuda, ThreadPool& pool,
     if (!words.quiet)
       say(fmt::format("{} at {} tokens: {} prompts, {} settings\n", group.name, group.length, batch,
                       plan.settings.size()));
-    groups.push_back(group_json(group, measure_group(plan, group, *decoder, pool, stop)));
+    done(group_json(group, measure_group(plan, group, *decoder, pool, stop)));
   }
-  return groups;
 }
 
 int run_accuracy(const AccuracyWords& words, const std::atomic<bool>* stop) {
   const BackendChoice backend = choose_backend(backend_from_name(words.backend));
+  ensure_not_input(words.json, words.plan);
   const AccuracyPlan plan = read_accuracy_plan(words.plan);
+  ensure_not_input(words.json, plan.texts_file);
   ensure_output_file(words.json, words.force, "--json");
-  if (!words.quiet && !backend.why.empty()) say(backend.why + "\n");
+  if (!words.quiet && !backend.why.empty()) say("stoat capture accuracy: " + backend.why + "\n");
   ThreadPool pool(words.threads);
   const Clock::time_point begin = Clock::now();
   ordered_json result{{"format", "stoat-accuracy"},     {"version", 1},
                       {"tool_version", tool_version()}, {"build_id", build_id()},
                       {"backend", backend.name},        {"model_config_hash", plan.config.hash}};
-  if (!plan.groups.empty())
-    result["groups"] = measure(plan, backend.name == "cuda", pool, words, stop);
-  const bool stopped = stop && stop->load();
-  if (!plan.variance.prompts.empty() && !stopped) result["variance"] = variance_json(plan, pool);
-  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  result["seconds"] = rounded(seconds, 0.001);
-  result["interrupted"] = stopped;
-  write_file_whole(words.json, result.dump() + "\n");
+  const auto stopped = [&] { return stop && stop->load(); };
+  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+  const auto write = [&](bool interrupted) {
+    ordered_json whole = result;
+    whole["seconds"] = milli(seconds());
+    whole["interrupted"] = interrupted;
+    write_file_whole(words.json, whole.dump() + "\n");
+  };
+  measure(plan, backend.name == "cuda", pool, words, stop, [&](ordered_json group) {
+    result["groups"].push_back(std::move(group));
+    write(true);  // what is measured stays, whatever happens to the rest
+  });
+  if (!plan.variance.prompts.empty() && !stopped()) {
+    ordered_json variance = variance_json(plan, pool, stop);
+    if (!stopped()) result["variance"] = std::move(variance);
+  }
+  write(stopped());
+  if (stopped()) {
+    say(fmt::format(
+        "stoat capture accuracy: interrupted; {} holds what was measured of {} groups\n",
+        words.json, plan.groups.size()));
+    return static_cast<int>(ExitCode::kInterrupted);
+  }
   print_result(fmt::format("{}: {} groups, {} settings in {:.1f} s on {}\n", words.json,
-                           plan.groups.size(), plan.settings.size(), seconds, backend.name));
-  return static_cast<int>(stopped ? ExitCode::kInterrupted : ExitCode::kOk);
+                           plan.groups.size(), plan.settings.size(), seconds(), backend.name));
+  return static_cast<int>(ExitCode::kOk);
 }
 
 }  // namespace
@@ -156,7 +177,15 @@ int accuracy_main(int argc, char** argv, const std::atomic<bool>* stop) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    if (error.get_exit_code() == 0) return app.exit(error);
+    KnownWords known;
+    for (const CLI::Option* option : app.get_options()) {
+      for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
+    }
+    say(command_line_problem("stoat capture accuracy", {argv + 1, argv + argc}, known,
+                             error.what()) +
+        "\n");
+    return static_cast<int>(ExitCode::kUsage);
   }
   return run_accuracy(words, stop);
 }

@@ -1,6 +1,7 @@
 // Reads the plan that scripts/accuracy.py writes: JSON for settings and questions, one file of
 // bytes for the prompts.
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "gpu/accuracy.h"
@@ -57,11 +58,21 @@ std::vector<std::uint32_t> numbers(const json& object, const char* key, const st
   return values;
 }
 
+// The name of a method and the like, as the function reads it; a mistake is the plan's.
+template <class Read>
+auto named(const std::string& name, const std::string& path, const Read& read) {
+  try {
+    return read(name);
+  } catch (const Error& error) {
+    throw Error(error.code(), path + ": " + error.what());
+  }
+}
+
 AccuracySetting read_setting(const json& object, const Source& source) {
   const std::string& path = source.path;
   AccuracySetting setting;
   setting.name = json_text(object, "name", path);
-  setting.method = method_from_name(json_text(object, "method", path));
+  setting.method = named(json_text(object, "method", path), path, method_from_name);
   setting.seed = json_unsigned(object, "seed", ~std::uint64_t{0}, path);
   if (setting.method != Method::kDense) {
     setting.budgets = numbers(object, "budgets", path);
@@ -72,8 +83,8 @@ AccuracySetting read_setting(const json& object, const Source& source) {
   }
   if (object.contains("ternary_draws")) {
     setting.ternary_draws = number(object, "ternary_draws", path, 64);
-    setting.coupling = coupling_from_name(json_text(object, "coupling", path));
-    setting.normaliser = normaliser_from_name(json_text(object, "normaliser", path));
+    setting.coupling = named(json_text(object, "coupling", path), path, coupling_from_name);
+    setting.normaliser = named(json_text(object, "normaliser", path), path, normaliser_from_name);
   }
   return setting;
 }
@@ -139,6 +150,7 @@ AccuracyTurn read_turn(const json& object, std::size_t prompts, const Source& so
 
 // The last `decoded` + 1 tokens of every text become its continuation.
 void cut_continuation(AccuracyGroup& group, std::uint32_t decoded, const Source& source) {
+  if (decoded == 0) throw usage_error({source.path}, "'decoded': 0", "at least 1");
   for (auto& prompt : group.prompts) {
     if (prompt.size() < decoded + 2)
       throw usage_error({source.path}, "a text of " + std::to_string(prompt.size()) + " tokens",
@@ -181,8 +193,17 @@ VariancePlan read_variance(const json& object, const Source& source) {
   plan.replicates = number(object, "replicates", source.path, 1U << 20);
   plan.budgets = numbers(object, "budgets", source.path);
   plan.seed = json_unsigned(object, "seed", ~std::uint64_t{0}, source.path);
-  for (const json& name : list(object, "methods", source.path))
-    plan.methods.push_back(method_from_name(name.is_string() ? name.get<std::string>() : ""));
+  for (const json& name : list(object, "methods", source.path)) {
+    plan.methods.push_back(named(name.is_string() ? name.get<std::string>() : name.dump(),
+                                 source.path, method_from_name));
+    const Method method = plan.methods.back();
+    if (method == Method::kDense || method == Method::kFlash)
+      throw usage_error({source.path}, "the variance of " + std::string(method_name(method)),
+                        "methods that draw from one ruler: iid, strat, sys, prop or topk");
+  }
+  if (plan.prompts.empty() || plan.methods.empty() || plan.budgets.empty())
+    throw usage_error({source.path}, "a variance of nothing",
+                      "at least one prompt, one method and one budget");
   for (const auto& prompt : plan.prompts) {
     if (plan.steps == 0 || plan.replicates == 0 || prompt.size() <= plan.steps)
       throw usage_error({source.path}, "a variance over no queries, or prompts without a beginning",
@@ -192,14 +213,23 @@ VariancePlan read_variance(const json& object, const Source& source) {
 }
 
 void ensure_positions(const AccuracyPlan& plan, const std::string& path) {
-  for (const AccuracyGroup& group : plan.groups) {
-    if (group.largest_context() > plan.config.max_position_embeddings)
-      throw usage_error({path},
-                        group.name + ": " + std::to_string(group.largest_context()) +
-                            " tokens of prompt and answers",
-                        "at most " + std::to_string(plan.config.max_position_embeddings),
-                        "shorten the prompts");
-  }
+  const auto check = [&](const std::string& what, std::size_t tokens) {
+    if (tokens > plan.config.max_position_embeddings)
+      throw usage_error(
+          {path}, what + ": " + std::to_string(tokens) + " tokens of prompt and answers",
+          "at most " + std::to_string(plan.config.max_position_embeddings), "shorten the prompts");
+  };
+  for (const AccuracyGroup& group : plan.groups) check(group.name, group.largest_context());
+  for (const auto& prompt : plan.variance.prompts) check("variance", prompt.size());
+}
+
+// The tables find a setting by its name.
+void ensure_one_of_each(const AccuracyPlan& plan, const std::string& path) {
+  std::set<std::string> names;
+  for (const AccuracySetting& setting : plan.settings)
+    if (!names.insert(setting.name).second)
+      throw usage_error({path}, "two settings '" + setting.name + "'",
+                        "a name of its own for each");
 }
 
 }  // namespace
@@ -212,8 +242,9 @@ AccuracyPlan read_accuracy_plan(const std::string& path) {
   const auto tokenizer = tokenizer_of(plan.model_folder);
   const std::size_t slash = path.find_last_of('/');
   const std::string beside = slash == std::string::npos ? "" : path.substr(0, slash + 1);
-  const Source source{path, read_file(beside + json_text(object, "texts", path), kMostBytes),
-                      *tokenizer, plan.config.n_layers};
+  plan.texts_file = beside + json_text(object, "texts", path);
+  const Source source{path, read_file(plan.texts_file, kMostBytes), *tokenizer,
+                      plan.config.n_layers};
   for (const json& setting : list(object, "settings", path))
     plan.settings.push_back(read_setting(setting, source));
   for (const json& group : list(object, "groups", path))
@@ -223,7 +254,10 @@ AccuracyPlan read_accuracy_plan(const std::string& path) {
     throw usage_error({path}, "the first setting is not exact dense attention",
                       "dense first: the others are compared with it");
   if (json_has(object, "variance")) plan.variance = read_variance(object.at("variance"), source);
+  if (plan.groups.empty() && plan.variance.prompts.empty())
+    throw usage_error({path}, "no groups and no variance", "something to measure");
   ensure_positions(plan, path);
+  ensure_one_of_each(plan, path);
   return plan;
 }
 

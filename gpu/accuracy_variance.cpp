@@ -134,7 +134,8 @@ double stratified_variance(const Ruler& ruler, const KvRows& values, std::uint32
   return (sum + inside.trace()) / (strata * strata);
 }
 
-std::vector<VarianceCell> measure_variance(const AccuracyPlan& plan, ThreadPool& pool) {
+std::vector<VarianceCell> measure_variance(const AccuracyPlan& plan, ThreadPool& pool,
+                                           const std::atomic<bool>* stop) {
   const VariancePlan& wanted = plan.variance;
   Transformer model = Transformer::load(plan.model_folder, pool);
   const ModelConfig& config = model.config();
@@ -168,7 +169,10 @@ std::vector<VarianceCell> measure_variance(const AccuracyPlan& plan, ThreadPool&
     KvCache cache = model.make_cache(static_cast<std::uint32_t>(tokens.size()));
     const std::size_t exact = tokens.size() - wanted.steps;
     model.prefill(std::span(tokens).subspan(0, exact), cache);
-    for (std::size_t i = exact; i < tokens.size(); ++i) model.decode(tokens[i], cache, attention);
+    for (std::size_t i = exact; i < tokens.size(); ++i) {
+      if (stop && stop->load()) return {};
+      model.decode(tokens[i], cache, attention);
+    }
     ++prompt;
   }
   std::vector<VarianceCell> sums(config.n_layers * a_layer);

@@ -6,6 +6,7 @@
 // Systematic has no such formula: it is measured only. On the CPU, in double.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "gpu/accuracy.h"
@@ -31,6 +32,8 @@ struct VarianceCell {
   double squared_output = 0;  // sum of ||o||^2
 };
 
-std::vector<VarianceCell> measure_variance(const AccuracyPlan& plan, ThreadPool& pool);
+// Nothing when `stop` became true before the last query.
+std::vector<VarianceCell> measure_variance(const AccuracyPlan& plan, ThreadPool& pool,
+                                           const std::atomic<bool>* stop = nullptr);
 
 }  // namespace stoat

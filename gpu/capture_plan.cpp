@@ -11,6 +11,7 @@
 #include "models/error.h"
 #include "models/files.h"
 #include "models/hash.h"
+#include "traces/output_file.h"
 
 namespace stoat {
 namespace {
@@ -64,6 +65,17 @@ std::vector<std::int32_t> prompt_of(const CaptureOptions& options, const Capture
   if (tokens.empty())
     throw usage_error({path}, "an empty prompt (context 0)", "at least one token to decode from");
   return tokens;
+}
+
+// --force replaces an old trace, never what is read.
+void ensure_outputs_are_no_inputs(const CaptureOptions& options) {
+  std::vector<std::string> inputs = options.prompt_files;
+  inputs.insert(inputs.end(), options.tokens_files.begin(), options.tokens_files.end());
+  inputs.insert(inputs.end(), {options.questions_file, options.budget, options.random_weights});
+  for (const std::string& input : inputs) {
+    ensure_not_input(options.output, input);
+    ensure_not_input(options.output + ".run.json", input);
+  }
 }
 
 // Sequences get the prompts in turn.
@@ -129,9 +141,13 @@ std::vector<AccumulatorFormat> parse_accumulators(const std::string& text) {
     return {AccumulatorFormat::kFp32, AccumulatorFormat::kBf16, AccumulatorFormat::kShared24};
   }
   std::vector<AccumulatorFormat> formats;
-  for (std::size_t begin = 0; begin < text.size();) {
+  for (std::size_t begin = 0; !text.empty() && begin <= text.size();) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
-    formats.push_back(accumulator_from_name(text.substr(begin, end - begin)));
+    const std::string name = text.substr(begin, end - begin);
+    const AccumulatorFormat format = accumulator_from_name(name);
+    if (std::find(formats.begin(), formats.end(), format) != formats.end())
+      throw usage_error({"--accumulator"}, name + " twice", "each format once");
+    formats.push_back(format);
     if (formats.back() == AccumulatorFormat::kInt32) {
       throw usage_error({"--accumulator"}, "int32 on a bf16 cache", "fp32, bf16 or shared24");
     }
@@ -262,6 +278,7 @@ void ensure_flash_fits(const std::vector<std::uint32_t>& budgets,
 
 CapturePlan plan_capture(const CaptureOptions& options) {
   CapturePlan plan;
+  ensure_outputs_are_no_inputs(options);
   ensure_output_free(options.output, options.force);
   ensure_valid(options.choice);
   plan.choice = options.choice;

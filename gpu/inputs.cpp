@@ -157,6 +157,16 @@ std::vector<std::uint32_t> parse_budget_list(std::string_view text) {
   return budgets;
 }
 
+std::pair<Method, std::uint32_t> parse_method_and_budget(const std::string& text,
+                                                         const std::string& option) {
+  const std::size_t colon = text.find(':');
+  const Method method = method_from_name(text.substr(0, colon));
+  if ((method == Method::kDense) != (colon == std::string::npos))
+    throw usage_error({option}, "'" + text + "'", "dense, or a method and its budget: prop:128");
+  if (method == Method::kDense) return {method, 0};
+  return {method, checked_budget(std::string_view(text).substr(colon + 1), {option})};
+}
+
 void ensure_output_free(const std::string& path, bool force) {
   ensure_output_file(path, true);
   const std::string spool = path + ".spool";

@@ -8,7 +8,10 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "models/sampling/selection.h"
 
 namespace stoat {
 
@@ -30,6 +33,10 @@ std::vector<std::int32_t> parse_npy_tokens(std::string_view bytes, const std::st
 
 // "all", or layers separated by commas: which layers are meant. [n_layers]
 std::vector<bool> parse_layers(std::string_view text, std::uint32_t n_layers);
+
+// "dense" (budget 0) or "prop:128", as `option` of a benchmark names a method.
+std::pair<Method, std::uint32_t> parse_method_and_budget(const std::string& text,
+                                                         const std::string& option);
 
 // "4,16,64": budgets, strictly increasing.
 std::vector<std::uint32_t> parse_budget_list(std::string_view text);

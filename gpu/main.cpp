@@ -63,6 +63,23 @@ std::string whole_number(const std::string& text) {
   }
 }
 
+// The same for what is kept in 32 bits.
+std::string whole_number_32(const std::string& text) {
+  constexpr std::uint64_t kMost = 4294967295;
+  const std::string value = whole_number(text);
+  if (stoat::parse_count(value, "") > kMost)
+    throw CLI::ValidationError("'" + text + "'; expected a whole number from 0 to " +
+                               std::to_string(kMost));
+  return value;
+}
+
+// A list that is named and empty, as an unset variable of a shell leaves it, asks for nothing.
+std::string not_empty(const std::string& text) {
+  if (text.empty())
+    throw CLI::ValidationError("an empty text; expected a value, or leave the option out");
+  return text;
+}
+
 // Text of options that become typed values after parsing.
 struct Words {
   std::string method = "prop", score = "exact", stats = "fast", backend = "auto";
@@ -86,14 +103,16 @@ void add_model_options(CLI::App& app, stoat::CaptureOptions& options, Words& wor
   app.add_option("--tokens", options.tokens_files, "token ids instead: text or .npy")
       ->allow_extra_args(false);
   app.add_option("--batch", options.batch, "sequences, the prompts in turn (one a prompt)")
-      ->transform(whole_number);
+      ->transform(whole_number_32);
   app.add_option("--questions", options.questions_file,
-                 R"(JSON lines {"text", "generate", "expect", "kind"}, asked after the prompt)");
+                 R"(JSON lines {"text", "generate", "expect", "kind"}, asked after the prompt)")
+      ->transform(not_empty);
   app.add_option("--max-new", words.max_new, "tokens to decode after that (32; with --questions 0)")
-      ->transform(whole_number);
+      ->transform(whole_number_32);
   app.add_flag("--ignore-eos", options.ignore_eos, "decode on after the end-of-text token");
   app.add_option("--random-weights", options.random_weights,
-                 "a shape's name (models/llm/shapes.csv) or a table: random numbers, for timing");
+                 "a shape's name (models/llm/shapes.csv) or a table: random numbers, for timing")
+      ->transform(not_empty);
   app.add_option("--temperature", options.choice.temperature, "0: greedy; above: draw the tokens")
       ->capture_default_str();
   app.add_option("--top-p", options.choice.top_p, "draw among the tokens of this share")
@@ -114,7 +133,7 @@ TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, W
   TernaryFlags flags;
   flags.draws = app.add_option("--ternary-draws", options.ternary.draws, "draws a query, 1 to 64")
                     ->capture_default_str()
-                    ->transform(whole_number);
+                    ->transform(whole_number_32);
   flags.coupling =
       app.add_option("--ternary-coupling", words.coupling, "independent coupled group-mean")
           ->capture_default_str();
@@ -124,11 +143,14 @@ TernaryFlags add_method_options(CLI::App& app, stoat::CaptureOptions& options, W
                  "fast, or full: errors against exact attention and a dense twin")
       ->capture_default_str();
   app.add_option("--scores", options.score_layers,
-                 "layers whose score codes are kept, e.g. 0,2 or all");
+                 "layers whose score codes are kept, e.g. 0,2 or all")
+      ->transform(not_empty);
   app.add_option("--accumulator", options.accumulators,
-                 "report what summing values in these formats costs: fp32,bf16,shared24 or all");
+                 "report what summing values in these formats costs: fp32,bf16,shared24 or all")
+      ->transform(not_empty);
   app.add_option("--probe-budgets", options.probe_budgets,
-                 "output error at these budgets too, e.g. 4,16,64");
+                 "output error at these budgets too, e.g. 4,16,64")
+      ->transform(not_empty);
   return flags;
 }
 
@@ -136,10 +158,10 @@ void add_run_options(CLI::App& app, stoat::CaptureOptions& options, Words& words
   app.add_option("--backend", words.backend, "auto cpu cuda")->capture_default_str();
   app.add_option("--page-size", options.page_size,
                  "rows of a page of the device's KV cache, a power of two; 0: contiguous")
-      ->transform(whole_number);
+      ->transform(whole_number_32);
   app.add_option("--threads", options.threads, "0: all cores; results do not depend on it")
       ->capture_default_str()
-      ->transform(whole_number);
+      ->transform(whole_number_32);
   app.add_option("-o,--output", options.output, "trace file to write; times go to FILE.run.json")
       ->required();
   app.add_flag("--force", options.force, "replace the output when it exists");

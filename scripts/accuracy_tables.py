@@ -174,6 +174,11 @@ def grid(corner, columns, lines):
             *["| " + " | ".join(line) + " |" for line in lines], ""]
 
 
+def filled(lines):
+    """Those that hold a number."""
+    return [line for line in lines if set(line[1:]) != {"-"}]
+
+
 def cells(found, names, form):
     return [form.format(found[name]) if name in found else "-" for name in names]
 
@@ -192,23 +197,25 @@ def markdown(result):
         found = lookup(rows, measure, longest, factor)
         lines = [[f"`{method}`", *cells(found, [f"{method} S={s}" for s in SHOWN], form)] for method in METHODS]
         text += [f"{words}, {longest} tokens, dense {form.format(found['dense'])}:", ""]
-        text += grid("", [f"S={s}" for s in SHOWN], [line for line in lines if set(line[1:]) != {"-"}])
+        text += grid("", [f"S={s}" for s in SHOWN], filled(lines))
     draws = ternary_draws(rows)
     if draws:
         lines = []
         for measure, words, form, factor in TERNARY:
             lines.append([words, *cells(lookup(rows, measure, longest, factor),
                                         [f"ternary B={b} S=128" for b in draws], form)])
-        text += [f"Ternary scores (coupled, normaliser max), `prop` S=128, {longest} tokens:", ""]
-        text += grid("", [f"B={b}" for b in draws], lines)
+        if filled(lines):
+            text += [f"Ternary scores (coupled, normaliser max), `prop` S=128, {longest} tokens:", ""]
+            text += grid("", [f"B={b}" for b in draws], filled(lines))
     layers = sorted({int(row["setting"].split()[2]) for row in rows if row["setting"].startswith("one-hot")})
     if layers:
         lines = []
         for measure, words, form, factor in TERNARY:
             names = [f"one-hot layer {layer} of sys S=256" for layer in layers]
             lines.append([words, *cells(lookup(rows, measure, longest, factor), ["sys S=256", *names], form)])
-        text += [f"One-hot (S=1) in one layer alone, `sys` S=256 elsewhere, {longest} tokens:", ""]
-        text += grid("", ["no layer", *[f"layer {layer}" for layer in layers]], lines)
+        if filled(lines):
+            text += [f"One-hot (S=1) in one layer alone, `sys` S=256 elsewhere, {longest} tokens:", ""]
+            text += grid("", ["no layer", *[f"layer {layer}" for layer in layers]], filled(lines))
     return "\n".join(text).rstrip()
 
 

@@ -5,11 +5,18 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "models/error.h"
 
 namespace stoat {
+
+void ensure_not_input(const std::string& output, const std::string& input) {
+  std::error_code ignored;
+  if (std::filesystem::equivalent(output, input, ignored))
+    throw usage_error({output}, "the input itself", "the name of another file");
+}
 
 OutputFile::OutputFile(const std::string& path)
     : path_(path), temporary_(fmt::format("{}.tmp.{}", path, ::getpid())) {

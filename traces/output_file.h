@@ -8,6 +8,10 @@
 
 namespace stoat {
 
+// Refuses to replace the file that is being read: also by another name of it, also with --force.
+// Throws Error (usage). Files that do not exist are different.
+void ensure_not_input(const std::string& output, const std::string& input);
+
 // Every failure throws Error (resource) that names the file; nothing is left under its name then.
 class OutputFile {
  public:

@@ -197,6 +197,9 @@ struct SpoolReader::Frame {
   std::vector<std::uint8_t> raw;
 };
 
+// What another version's frame says: it is whole, and not for this tool.
+constexpr std::string_view kOtherVersion = "spool version";
+
 SpoolReader::SpoolReader(const std::string& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd_ < 0) throw usage_error({path}, "cannot be opened: " + reason(errno), "a spool");
@@ -205,6 +208,8 @@ SpoolReader::SpoolReader(const std::string& path) : path_(path) {
   try {
     Frame frame;
     if (!read_frame(frame)) {
+      if (damage_.find(kOtherVersion) != std::string::npos)
+        throw damaged_error({path}, damage_, {}, "nothing of it is lost, keep it until then");
       throw damaged_error({path}, damage_.empty() ? "no whole frame" : damage_, "a header frame",
                           "nothing was recorded that could be recovered");
     }
@@ -250,7 +255,7 @@ std::string head_problem(const FrameHead& head, std::uint32_t number) {
     return "the checksum of the frame's head is wrong";
   }
   if (head.version != kSpoolVersion) {
-    return fmt::format("spool version {}, this tool reads {}; use {} stoat", head.version,
+    return fmt::format("{} {}, this tool reads {}; use {} stoat", kOtherVersion, head.version,
                        kSpoolVersion, head.version > kSpoolVersion ? "a newer" : "an older");
   }
   if (head.number != number) return fmt::format("frame {} where {} belongs", head.number, number);

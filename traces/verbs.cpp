@@ -17,6 +17,7 @@
 #include "traces/check.h"
 #include "traces/diff.h"
 #include "traces/file_hdf5.h"
+#include "traces/output_file.h"
 #include "traces/payload.h"
 #include "traces/reader.h"
 #include "traces/spool.h"
@@ -199,6 +200,7 @@ int verb_recover(const std::string& spool, const std::string& out, const Recover
                       std::filesystem::exists(spool, ignored) ? "not a spool" : "no such file",
                       "the .spool file of a recording");
   }
+  ensure_not_input(out, spool);
   ensure_output_file(out, options.force);
   std::uint64_t lost = 0;
   const std::string hash = recover_spool(spool, out, &lost, options.before_damage);
@@ -222,9 +224,7 @@ int verb_recover(const std::string& spool, const std::string& out, const Recover
 int verb_export(const std::string& path, const ExportOptions& options, const std::string& out,
                 bool force, bool as_json) {
   const TraceReader reader(path);
-  std::error_code ignored;
-  if (std::filesystem::equivalent(path, out, ignored))
-    throw usage_error({out}, "the trace itself", "the name of another file");
+  ensure_not_input(out, path);
   ensure_output_file(out, force);
   const ExportSummary summary = export_trace(reader, options, out);
   if (as_json) {

@@ -15,9 +15,9 @@
 #include "gpu/bench/measure.h"
 #include "gpu/bench/result_file.h"
 #include "gpu/cuda_refusal.h"
+#include "gpu/inputs.h"
 #include "gpu/llm/engine.h"
 #include "models/error.h"
-#include "models/units.h"
 
 namespace stoat::gpu {
 namespace {
@@ -30,21 +30,6 @@ constexpr double kSettle = 0.3;       // seconds of work before a reading begins
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-struct MethodBudget {
-  Method method = Method::kDense;
-  std::uint32_t budget = 0;
-};
-
-MethodBudget parse_method(const std::string& text) {
-  const std::size_t colon = text.find(':');
-  const Method method = method_from_name(text.substr(0, colon));
-  if (method == Method::kDense) return {method, 0};
-  if (colon == std::string::npos)
-    throw usage_error({"--energy"}, "'" + text + "'", "a budget, e.g. prop:128");
-  return {method, static_cast<std::uint32_t>(
-                      parse_count(text.substr(colon + 1), "--methods", kMaxGpuBudget))};
 }
 
 // Repeats `work`, which returns the steps it did and waits for them, for `seconds`, between two
@@ -75,12 +60,12 @@ EnergyReading read_idle(const EnergyCounter& counter, double seconds) {
 
 void read_decode(const EnergyCounter& counter, const EnergyPlan& plan, const ModelConfig& config,
                  EnergyReading& reading) {
-  const MethodBudget use = parse_method(reading.method);
+  const auto [method, budget] = parse_method_and_budget(reading.method, "--methods");
   EngineOptions options;
   options.batch = reading.batch;
   options.capacity = plan.context + kWarmUps + kChunk + 8;
-  options.method = use.method;
-  if (use.method != Method::kDense) options.budgets = {use.budget};
+  options.method = method;
+  if (method != Method::kDense) options.budgets = {budget};
   options.seed = 1;
   Engine engine(config, DeviceWeights::random(config, 1), options);
   reading.weight_bytes = engine.weights().bytes_per_token();
@@ -102,13 +87,13 @@ void read_decode(const EnergyCounter& counter, const EnergyPlan& plan, const Mod
 
 void read_attention(const EnergyCounter& counter, const EnergyPlan& plan, Bench& bench,
                     EnergyReading& reading) {
-  const MethodBudget use = parse_method(reading.method);
+  const auto [method, budget] = parse_method_and_budget(reading.method, "--methods");
   BenchShape shape;
   shape.batch = reading.batch;
   shape.context = plan.context;
   BenchItem item;
-  item.method = use.method;
-  item.budget = use.budget;
+  item.method = method;
+  item.budget = budget;
   if (const std::string why = item_refusal(shape, item); !why.empty()) {
     reading.left_out = why;
     return;
@@ -198,6 +183,11 @@ std::vector<EnergyReading> measure_energy(const EnergyPlan& plan) {
 }
 
 void run_energy(const EnergyPlan& plan, const std::string& json, const std::string& command) {
+  for (const std::string& method : plan.methods) {
+    if (parse_method_and_budget(method, "--methods").second > kMaxGpuBudget)
+      throw usage_error({"--methods"}, "'" + method + "'",
+                        "a budget of at most " + std::to_string(kMaxGpuBudget));
+  }
   const EnergyCounter counter;  // before anything is measured
   const Machine before = this_machine();
   nlohmann::json rows = nlohmann::json::array();

@@ -66,8 +66,8 @@ EnergyCounter::EnergyCounter(const std::string& library) : library_(new Library)
   Library& l = *library_;
   l.name = library_name(library);
   l.handle = dlopen(l.name.c_str(), RTLD_NOW);
-  if (l.handle == nullptr)
-    throw resource_error({kWhere}, l.name + " was not found: no energy can be read",
+  if (l.handle == nullptr)  // not there, or no library: the loader says which
+    throw resource_error({kWhere}, std::string(dlerror()) + "; no energy can be read",
                          "the NVIDIA driver's management library",
                          "install the driver, or name the file with STOAT_NVML");
   l.words = l.symbol<const char*(int)>("nvmlErrorString");

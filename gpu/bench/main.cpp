@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <nlohmann/json.hpp>
 
 #include "gpu/bench/bias.h"
@@ -18,6 +19,7 @@
 #include "gpu/bench/measure.h"
 #include "gpu/bench/result_file.h"
 #include "models/error.h"
+#include "models/files.h"
 #include "models/version.h"
 
 namespace stoat::gpu {
@@ -303,6 +305,8 @@ int main(int argc, char** argv) {
     command += " " + (argument[0] == '-' ? argument : argument.substr(argument.rfind('/') + 1));
   }
   try {
+    if (!options.json.empty()) stoat::ensure_output_file(options.json, true, "--json");
+    if (!options.csv.empty()) stoat::ensure_output_file(options.csv, true, "--csv");
     if (bias->parsed())
       return run_bias(options, command) ? 0 : static_cast<int>(stoat::ExitCode::kPointsFailed);
     if (options.energy) {
@@ -314,5 +318,8 @@ int main(int argc, char** argv) {
   } catch (const stoat::Error& error) {
     fmt::print(stderr, "stoat-bench: {}\n", error.what());
     return static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "stoat-bench: internal error, please report: {}\n", error.what());
+    return 1;
   }
 }

@@ -14,13 +14,14 @@
 
 #include "gpu/backend.h"
 #include "gpu/cuda_refusal.h"
+#include "gpu/inputs.h"
 #include "gpu/llm/engine.h"
 #include "gpu/llm/kernels.h"
 #include "gpu/llm/recorded_bench.h"
 #include "models/command_line.h"
 #include "models/error.h"
+#include "models/files.h"
 #include "models/streams.h"
-#include "models/units.h"
 #include "models/version.h"
 
 namespace stoat {
@@ -33,16 +34,6 @@ using gpu::EngineOptions;
 using nlohmann::ordered_json;
 
 constexpr std::uint32_t kWarmUps = 4;
-
-std::pair<Method, std::uint32_t> parse_method(const std::string& text) {
-  const std::size_t colon = text.find(':');
-  const Method method = method_from_name(text.substr(0, colon));
-  if (method == Method::kDense) return {method, 0};
-  if (colon == std::string::npos)
-    throw usage_error({"--method"}, "'" + text + "'", "a budget, e.g. prop:128");
-  return {method,
-          static_cast<std::uint32_t>(parse_count(text.substr(colon + 1), "--method", 65535))};
-}
 
 double median(std::vector<double> samples) {
   std::sort(samples.begin(), samples.end());
@@ -101,7 +92,7 @@ void run_endurance(const StepBenchOptions& options, const ModelConfig& config) {
   StepTiming row;
   row.batch = options.batches.front();
   row.context = options.contexts.front();
-  std::tie(row.method, row.budget) = parse_method(options.methods.front());
+  std::tie(row.method, row.budget) = parse_method_and_budget(options.methods.front(), "--method");
   ordered_json points = ordered_json::array();
   print_result("    step  resident MB       spool MB          s\n");
   record_many_steps(options, config, row, [&](const EndurancePoint& at) {
@@ -196,7 +187,25 @@ ordered_json row_json(const StepTiming& row) {
 
 }  // namespace
 
+namespace {
+
+// Before anything is measured.
+void ensure_sensible(const StepBenchOptions& options) {
+  const auto positive = [](const std::vector<std::uint32_t>& values, const char* option) {
+    if (std::find(values.begin(), values.end(), 0U) != values.end())
+      throw usage_error({option}, "0", "at least 1");
+  };
+  positive(options.batches, "--batch");
+  positive(options.contexts, "--context");
+  positive(options.prefills, "--prefill");
+  for (const std::string& text : options.methods) parse_method_and_budget(text, "--method");
+  if (!options.json.empty()) ensure_output_file(options.json, true, "--json");
+}
+
+}  // namespace
+
 void run_step_bench(const StepBenchOptions& options) {
+  ensure_sensible(options);
   if (const std::string why = cuda_obstacle(); !why.empty())
     throw resource_error({}, why, "a CUDA device");
   const ModelConfig config = config_of_shape(shape_from(options.shape));
@@ -221,7 +230,7 @@ void run_step_bench(const StepBenchOptions& options) {
         StepTiming row;
         row.batch = batch;
         row.context = context;
-        std::tie(row.method, row.budget) = parse_method(text);
+        std::tie(row.method, row.budget) = parse_method_and_budget(text, "--method");
         row.kv_bytes = kv_bytes(config, batch, context);
         try {
           time_steps(options, config, row);

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -254,8 +255,9 @@ TEST(AccuracyPlanFile, RefusesAVarianceOfNothingOrOfMethodsWithoutOne) {
     expect_refusal(folder, plan, "a variance of nothing");
   }
   plan = good;
-  plan["variance"]["prompts"][1] = {0, 4096};
-  expect_refusal(folder, plan, "variance: 4096 tokens");
+  folder.write("texts.bin", test::sample_text(4097));  // the model has 4096 positions
+  plan["variance"]["prompts"][1] = {0, 4097};
+  expect_refusal(folder, plan, "variance: 4097 tokens");
 }
 
 // Values of which the strata's variances are known without a computer: two rows of equal weight,
@@ -284,6 +286,8 @@ TEST(AccuracyVariance, AgreesWithTheoryAndTellsHalfTheBudgetApart) {
   ThreadPool pool(2);
   const std::vector<VarianceCell> cells = measure_variance(plan, pool);
   ASSERT_EQ(cells.size(), 2U * 3 * 2);
+  const std::atomic<bool> stop{true};
+  EXPECT_TRUE(measure_variance(plan, pool, &stop).empty()) << "interrupted";
   for (const VarianceCell& cell : cells) {
     EXPECT_EQ(cell.heads, 2U * 12 * 4);
     if (cell.method == Method::kSystematic) continue;

@@ -31,10 +31,11 @@ TEST(EnergyCounter, ReadsWhatTheLibraryCounts) {
 }
 
 TEST(EnergyCounter, NamesAMissingLibraryAndWhereToNameAnother) {
-  expect_refusal("/nowhere/libnvidia-ml.so.1", "/nowhere/libnvidia-ml.so.1 was not found");
+  expect_refusal("/nowhere/libnvidia-ml.so.1", "/nowhere/libnvidia-ml.so.1: cannot open");
   ASSERT_EQ(setenv("STOAT_NVML", "/elsewhere/nvml.so", 1), 0);
-  expect_refusal("", "/elsewhere/nvml.so was not found");
+  expect_refusal("", "/elsewhere/nvml.so: cannot open");
   ASSERT_EQ(unsetenv("STOAT_NVML"), 0);
+  expect_refusal("/proc/self/status", "/proc/self/status: ");
 }
 
 TEST(EnergyCounter, SaysWhenTheDeviceHasNoCounter) {

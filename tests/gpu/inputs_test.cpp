@@ -70,6 +70,14 @@ TEST(Budgets, FileWithABadLineNamesTheLine) {
                {"no-such-file", "neither a number nor a file"});
 }
 
+TEST(MethodsWithBudgets, AreDenseOrANameAndANumber) {
+  using Pair = std::pair<Method, std::uint32_t>;
+  EXPECT_EQ(parse_method_and_budget("dense", "--m"), Pair(Method::kDense, 0U));
+  EXPECT_EQ(parse_method_and_budget("prop:128", "--m"), Pair(Method::kProp, 128U));
+  for (const char* text : {"prop", "dense:4", "prop:0", "prop:", "prop:x", "prop:65536", "prp:1"})
+    EXPECT_THROW(parse_method_and_budget(text, "--m"), Error) << text;
+}
+
 TEST(BudgetLists, MustIncrease) {
   EXPECT_EQ(parse_budget_list("4, 16,64"), (std::vector<std::uint32_t>{4, 16, 64}));
   expect_parts(error_of([] { parse_budget_list("4,4"); }), {"--probe-budgets", "4 after 4"});

@@ -239,6 +239,35 @@ TEST_F(Program, NeverReplacesWhatItReads) {
   EXPECT_EQ(fs::file_size(plan), 2U);
 }
 
+TEST_F(Program, MeasuringAccuracyEndsOnAnInterruptAndKeepsWhatWasMeasured) {
+  folder_.write("texts.bin", test::sample_text(2000));
+  nlohmann::json plan{{"model", folder_.path("tiny")},
+                      {"texts", "texts.bin"},
+                      {"settings", {{{"name", "dense"}, {"method", "dense"}, {"seed", 1}}}}};
+  for (int i = 0; i < 5000; ++i) {  // far more than is done in the time
+    plan["groups"].push_back({{"name", "text"}, {"length", 1999}, {"decoded", 20}});
+    plan["groups"].back()["prompts"].push_back({0, 2000});
+  }
+  const std::string file = folder_.write("plan.json", plan.dump()), out = folder_.path("r.json");
+  const std::string script =
+      "\"$0\" \"$@\" & while [ ! -e '" + out + "' ]; do sleep 0.05; done; kill -TERM $!; wait $!";
+  const ProgramResult result =
+      run_program(folder_, {"sh", "-c", script, capture_program(), "accuracy", "--plan", file,
+                            "--json", out, "--quiet", "--backend", "cpu"});
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_NE(result.err.find("interrupted; " + out), std::string::npos) << result.err;
+  std::ifstream stream(out);
+  const nlohmann::json measured = nlohmann::json::parse(stream);
+  EXPECT_EQ(measured.at("interrupted"), true);
+  EXPECT_GE(measured.at("groups").size(), 1U);
+  EXPECT_LT(measured.at("groups").size(), 5000U);
+}
+
+TEST_F(Program, RefusesAccumulatorsTwiceOrMissing) {
+  expect_refused({"--accumulator", "fp32,bf16,fp32"}, 2, {"--accumulator", "fp32 twice"});
+  expect_refused({"--accumulator", "fp32,"}, 2, {"accumulator format ''"});
+}
+
 TEST_F(Program, RefusesNamedListsThatAreEmpty) {
   for (const char* option : {"--scores", "--probe-budgets", "--accumulator", "--questions"})
     expect_refused({option, ""}, 2, {option, "an empty text"});

@@ -147,6 +147,14 @@ class CommittedResults(unittest.TestCase):
     def test_the_readme_shows_these_results(self):
         self.assertEqual(tables.update_readme(RESULTS, RESULTS.parent / "README.md", True), 0)
 
+    def test_tables_without_a_number_are_left_out(self):
+        result = tables.read_results(RESULTS)
+        self.assertIn("One-hot", tables.markdown(result))
+        result["rows"] = [row for row in result["rows"] if "S=256" not in row["setting"] and row["method"] != "ternary"]
+        text = tables.markdown(result)
+        self.assertNotIn("One-hot", text)
+        self.assertNotIn("Ternary", text)
+
     def test_a_readme_with_another_number_is_told(self):
         text = (RESULTS.parent / "README.md").read_text()
         with tempfile.TemporaryDirectory() as folder:
@@ -167,7 +175,10 @@ class SmallRun(unittest.TestCase):
                  *[str(path) for path in sorted((ROOT / "scripts").glob("needle*.py"))]],
                 capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stderr)
-            rows = tables.rows_of(json.loads((pathlib.Path(folder) / "raw.json").read_text()))
+            raw = json.loads((pathlib.Path(folder) / "raw.json").read_text())
+            rows = tables.rows_of(raw)
+        self.assertFalse(raw["interrupted"])
+        self.assertEqual(len(raw["groups"]), 3)
         value = {(r["setting"], r["measure"]): r["value"] for r in rows}
         for setting in ("dense", "sys S=2048"):
             for task in ("needle", "votes clear", "conversation"):
