@@ -161,8 +161,8 @@ END
 points() { "$stoat" sweep status "$1" --json | sed -n 's/.*"done": \([0-9]*\).*/\1/p'; }
 some_done() { [ "$(points "$1")" -ge "$2" ]; }
 submit() { on ctl "$stoat" sweep submit "$@" >>"$work/log/submit"; }
-# What an administrator would do. Slurm lets a requeued task wait for two minutes, and takes a node out of service when
-# a controller that forgot its last seconds gives a task to it that it has already.
+# What an administrator would do. Slurm lets a requeued task wait for two minutes; when a controller that forgot its last
+# seconds gives a task to a node that has it already, it takes the node out of service and may hold the task.
 hurry() {
   local job node
   for node in $(on ctl sinfo --noheader --Node --states=drain --format=%N 2>/dev/null); do
@@ -172,9 +172,16 @@ hurry() {
   for job in $(on ctl squeue --noheader --array --states=PD --format='%i %r' 2>/dev/null | sed -n 's/ BeginTime$//p'); do
     on ctl scontrol update "JobId=$job" StartTime=now >/dev/null 2>&1 || true
   done
+  for job in $(on ctl squeue --noheader --array --states=PD --format='%i %r' 2>/dev/null | sed -n 's/ .*[Hh]eld.*$//p'); do
+    say "    task $job was held by Slurm; released"
+    on ctl scontrol release "$job" >/dev/null 2>&1 || true
+  done
 }
 queue_empty() { hurry; [ -z "$(on ctl squeue --noheader 2>/dev/null || echo unknown)" ]; }
-settle() { until_true "$1" "the queue to empty" queue_empty; sleep 1; }
+settle() {
+  until_true "$1" "the queue to empty" queue_empty || { on ctl squeue --array --format='%i %T %r' >&2; return 1; }
+  sleep 1
+}
 failures=0
 verdict() {  # name, what, command...
   local name=$1 what=$2
@@ -230,7 +237,13 @@ if wanted S4; then
   say "S4  controller killed; status says: $(tr '\n' ' ' <"$work/log/S4-status")"
   verdict S4 "status says that the queue does not answer" grep -q UNKNOWN "$work/log/S4-status"
   start_controller
-  settle 300
+  if ! settle 200; then
+    say "S4  the controller left tasks behind; cancelled and submitted again"
+    on ctl scancel --user=root
+    settle 60
+    submit "$work/S4" --shards 12
+    settle 200
+  fi
   if [ ! -e "$work/S4/results.csv" ]; then
     say "S4  the controller forgot the merge job; merged by hand"
     on ctl "$stoat" sweep merge "$work/S4" >"$work/log/S4-merge" || true
