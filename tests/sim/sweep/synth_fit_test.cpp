@@ -15,7 +15,7 @@ SynthOptions made_of(double recency, double correlation) {
   options.n_q_heads = 8;
   options.n_kv_heads = 2;
   options.contexts = {4096};
-  options.budgets = {256};
+  options.budgets.assign(1, 256);
   options.participation = 120;
   options.recency = recency;
   options.group_correlation = correlation;
