@@ -183,6 +183,9 @@ bool second_of(const std::string& found, const char* option,
 
 void resolve_words(const CLI::App& app, const Words& words, const TernaryFlags& ternary,
                    stoat::CaptureOptions& options) {
+  if (app.count("--random-weights") > 0 && app.count("--model") > 0)
+    throw stoat::usage_error({"--random-weights"}, "--model " + options.model, "one of the two",
+                             "random numbers take the place of a model");
   if (options.threads > kMostThreads)
     throw stoat::usage_error({"--threads"}, std::to_string(options.threads),
                              "at most " + std::to_string(kMostThreads), "0 takes all cores");

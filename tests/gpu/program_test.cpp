@@ -50,7 +50,8 @@ class Program : public testing::Test {
       }
       std::erase_if(options, [&](const auto& option) {
         return option.first == changes[i] ||
-               (changes[i] == "--tokens" && option.first == "--prompt");
+               (changes[i] == "--tokens" && option.first == "--prompt") ||
+               (changes[i] == "--random-weights" && option.first == "--model");
       });
       options.emplace_back(changes[i], changes[i + 1]);
       ++i;
@@ -361,6 +362,8 @@ TEST_F(Program, RefusesRandomWeightsOnTheCpuAndThreadsBeyondReason) {
 }
 
 TEST_F(Program, RefusesRandomWeightsOfAnUnknownShape) {
+  expect_refused({"--random-weights", "llama-3.1-8b", "--model", "needle"}, 2,
+                 {"--random-weights", "--model needle", "one of the two"});
   expect_refused({"--random-weights", "llama-3.1-8"}, 2, {"llama-3.1-8", "llama-3.1-8b"});
 }
 

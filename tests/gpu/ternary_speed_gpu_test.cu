@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "gpu/attention/select_check.h"
+#include "gpu/bench/fill.cuh"
 #include "models/sampling/ternary.h"
 #include "tests/gpu/attention_case.h"
 
@@ -27,21 +28,6 @@ constexpr std::uint32_t kContext = 32768, kHeads = 32, kKvHeads = 8, kHeadDim = 
 constexpr std::uint32_t kPaddings[] = {0, 64, 576};
 constexpr std::uint32_t kReplays = 30, kWarmUps = 3;
 constexpr std::uint64_t kRotatedBytes = std::uint64_t{640} << 20;
-
-// Normal numbers (Box-Muller of Philox words). n even.
-__global__ void fill_normal(__nv_bfloat16* data, std::uint64_t n, float spread, std::uint32_t key) {
-  const std::uint64_t stride = std::uint64_t{gridDim.x} * blockDim.x;
-  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n / 2;
-       i += stride) {
-    const PhiloxBlock block = philox4x32_10(
-        {{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), 0, 0}}, key, 1);
-    const float u = (static_cast<float>(block.word[0] >> 8) + 1) / 16777216.0F;
-    const float angle = static_cast<float>(block.word[1]) * (6.2831853F / 4294967296.0F);
-    const float radius = spread * sqrtf(-2 * logf(u));
-    data[2 * i] = __float2bfloat16(radius * cosf(angle));
-    data[2 * i + 1] = __float2bfloat16(radius * sinf(angle));
-  }
-}
 
 // Reads n 16-byte words; the sum is stored only if it is a number that does not occur.
 __global__ __launch_bounds__(512, 2) void read_floor(const uint4* data, std::uint64_t n,
