@@ -18,8 +18,12 @@ std::uint64_t union_rows(const TraceRecords& records, std::size_t first, std::si
   // A bit a row; the largest row is the last one of some record.
   const auto begin = records.value_indptr[first], end = records.value_indptr[last];
   std::uint32_t largest = 0;
-  for (std::uint64_t i = begin; i < end; ++i) largest = std::max(largest, records.row[i]);
-  std::vector<std::uint64_t> bits(largest / 64 + 1);
+  for (std::size_t r = first; r < last; ++r) {
+    const std::uint64_t next = records.value_indptr[r + 1];
+    if (next > records.value_indptr[r]) largest = std::max(largest, records.row[next - 1]);
+  }
+  thread_local std::vector<std::uint64_t> bits;
+  bits.assign(largest / 64 + 1, 0);
   for (std::uint64_t i = begin; i < end; ++i)
     bits[records.row[i] / 64] |= std::uint64_t{1} << (records.row[i] % 64);
   std::uint64_t rows = 0;

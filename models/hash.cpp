@@ -5,7 +5,6 @@
 #include <xxhash.h>
 
 #include <array>
-#include <boost/crc.hpp>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -70,10 +69,45 @@ std::string hash_file(const std::string& path) {
   return hex128(XXH3_128bits_digest(state.get()));
 }
 
+namespace {
+
+// Remainders of every byte with 0 to 7 bytes behind it: eight bytes are taken at once.
+constexpr auto kCrcTables = [] {
+  std::array<std::array<std::uint32_t, 256>, 8> tables{};
+  for (std::uint32_t byte = 0; byte < 256; ++byte) {
+    std::uint32_t rest = byte;
+    for (int bit = 0; bit < 8; ++bit) rest = rest >> 1 ^ (rest & 1 ? 0x82F63B78U : 0U);
+    tables[0][byte] = rest;
+  }
+  for (std::size_t behind = 1; behind < 8; ++behind) {
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      const std::uint32_t rest = tables[behind - 1][byte];
+      tables[behind][byte] = rest >> 8 ^ tables[0][rest & 255];
+    }
+  }
+  return tables;
+}();
+
+}  // namespace
+
 std::uint32_t crc32c(const void* data, std::size_t bytes) {
-  boost::crc_optimal<32, 0x1EDC6F41, 0xFFFFFFFF, 0xFFFFFFFF, true, true> crc;
-  crc.process_bytes(data, bytes);
-  return crc.checksum();
+  const auto* at = static_cast<const unsigned char*>(data);
+  std::uint32_t rest = 0xFFFFFFFF;
+  for (; bytes >= 8; bytes -= 8, at += 8) {
+    std::uint32_t low = 0, high = 0;
+    for (unsigned i = 4; i-- > 0;) {
+      low = low << 8 | at[i];
+      high = high << 8 | at[i + 4];
+    }
+    low ^= rest;
+    rest = 0;
+    for (unsigned i = 0; i < 4; ++i) {
+      rest ^= kCrcTables[7 - i][low >> (8 * i) & 255];
+      rest ^= kCrcTables[3 - i][high >> (8 * i) & 255];
+    }
+  }
+  for (; bytes > 0; --bytes) rest = rest >> 8 ^ kCrcTables[0][(rest ^ *at++) & 255];
+  return ~rest;
 }
 
 }  // namespace stoat

@@ -56,6 +56,7 @@ class Compressor {
     frame.bytes.resize(kFrameHeaderBytes);
     check(ZSTD_CCtx_reset(context_, ZSTD_reset_session_only));
     check(ZSTD_CCtx_setParameter(context_, ZSTD_c_compressionLevel, 1));
+    check(ZSTD_CCtx_setParameter(context_, ZSTD_c_windowLog, 17));  // planes repeat nearby
     check(ZSTD_CCtx_setPledgedSrcSize(context_, frame.raw));
   }
   void add(std::span<const std::uint8_t> raw) {

@@ -32,12 +32,18 @@ const AccuracySetting& largest(const std::vector<AccuracySetting>& settings) {
   });
 }
 
+// Said before the weights are read: they and the cache must fit together.
+gpu::DeviceWeights fitting_weights(const AccuracyDecoderNeeds& needs, const AccuracySetting& most,
+                                   ThreadPool& pool) {
+  gpu::Engine::ensure_fits(needs.config, engine_options(needs, most));
+  return gpu::DeviceWeights::load(needs.model_folder, needs.config, pool);
+}
+
 class CudaAccuracyDecoder final : public AccuracyDecoder {
  public:
   CudaAccuracyDecoder(const AccuracyDecoderNeeds& needs, ThreadPool& pool)
       : most_(largest(needs.settings)),
-        engine_(needs.config, gpu::DeviceWeights::load(needs.model_folder, needs.config, pool),
-                engine_options(needs, most_)),
+        engine_(needs.config, fitting_weights(needs, most_, pool), engine_options(needs, most_)),
         lengths_(needs.batch) {}
 
   void prefill(std::uint32_t sequence, std::span<const std::int32_t> prompt) override {

@@ -42,10 +42,7 @@ EngineOptions engine_options(const CapturePlan& plan) {
 // Said before the weights are read: they and the cache must fit together.
 EngineOptions fitting_options(const CapturePlan& plan) {
   EngineOptions options = engine_options(plan);
-  gpu::ensure_device_memory(
-      gpu::DeviceWeights::bytes(plan.config) + Engine::bytes(plan.config, options),
-      "the weights and a context of " + std::to_string(plan.largest_context) + " rows for " +
-          std::to_string(options.batch) + " sequence(s)");
+  Engine::ensure_fits(plan.config, options);
   return options;
 }
 
@@ -64,15 +61,16 @@ void append_rows(const std::uint32_t* row, const std::uint16_t* count, std::uint
   records.count.resize(first + slots);
   std::uint32_t* const rows = records.row.data();
   std::uint16_t* const counts = records.count.data();
+  // Without a branch that depends on the draws. A run that two blocks share comes in two parts.
+  std::uint32_t before = ~0U;
   for (std::uint32_t s = 0; s < slots; ++s) {
-    if (count[s] == 0) continue;
-    // A run that two blocks share comes in two parts.
-    if (end > first && rows[end - 1] == row[s]) {
-      counts[end - 1] = static_cast<std::uint16_t>(counts[end - 1] + count[s]);
-    } else {
-      rows[end] = row[s];
-      counts[end++] = count[s];
-    }
+    const bool counts_here = count[s] > 0, again = counts_here && row[s] == before;
+    const std::size_t to = again ? end - 1 : end;
+    const auto sum = static_cast<std::uint16_t>(count[s] + (again ? counts[to] : 0));
+    rows[to] = row[s];
+    counts[to] = sum;
+    end = to + (counts_here ? 1 : 0);
+    before = counts_here ? row[s] : before;
   }
   records.row.resize(end);
   records.count.resize(end);

@@ -101,6 +101,8 @@ class Engine {
 
   // Device memory beyond the weights.
   static std::size_t bytes(const ModelConfig& config, const EngineOptions& options);
+  // Throws Error (resource) that names the missing bytes unless both fit: before there are weights.
+  static void ensure_fits(const ModelConfig& config, const EngineOptions& options);
 
   // Appends tokens to a sequence's cache and chooses the token that follows. Progress: tokens done.
   void prefill(std::uint32_t sequence, std::span<const std::int32_t> tokens,

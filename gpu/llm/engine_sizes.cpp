@@ -156,9 +156,9 @@ std::uint32_t layers_together(const ModelConfig& c, const EngineOptions& o) {
                   static_cast<std::uint32_t>(std::clamp<std::size_t>(kBytes / codes, 1, kLayers)));
 }
 
-// Small steps run further ahead.
+// Steps that are queued ahead, so that the device has work while the host writes several at once.
 std::uint32_t device_slots(const ModelConfig& c, const EngineOptions& o) {
-  constexpr std::size_t kBytes = std::size_t{64} << 20;
+  constexpr std::size_t kBytes = std::size_t{256} << 20;
   if (!o.record && !wants_codes(o)) return 1;
   return static_cast<std::uint32_t>(
       std::clamp<std::size_t>(kBytes / record_layout(c, o).bytes, 2, kMostSlots));
@@ -189,6 +189,12 @@ std::size_t Engine::bytes(const ModelConfig& config, const EngineOptions& option
          layers_together(config, options) * (work.method + work.scores + 512) +
          device_slots(config, options) * record_layout(config, options).bytes +
          (std::size_t{96} << 20);  // cuBLASLt's workspace and small things
+}
+
+void Engine::ensure_fits(const ModelConfig& config, const EngineOptions& options) {
+  ensure_device_memory(DeviceWeights::bytes(config) + bytes(config, options),
+                       "the weights and a context of " + std::to_string(options.capacity) +
+                           " rows for " + std::to_string(options.batch) + " sequence(s)");
 }
 
 }  // namespace stoat::gpu

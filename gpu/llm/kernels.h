@@ -41,6 +41,7 @@ struct SkinnyParams {
   const float* next_norm = nullptr;   // kResidual [columns]
   void* next = nullptr;               // bf16 [rows, columns] or, kSwiGlu, [rows, columns / 2]
   float* next_square_sums = nullptr;  // kResidual [rows, ceil(columns / 16)]
+  bool read_once = false;             // the matrix does not stay in the L2
 };
 void launch_skinny(const SkinnyParams& params, std::uint32_t multiprocessors, Stream stream);
 

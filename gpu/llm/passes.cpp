@@ -7,6 +7,10 @@
 #include "models/error.h"
 
 namespace stoat::gpu {
+namespace {
+// Weights of so many bytes do not stay in the L2 from step to step.
+constexpr std::uint64_t kStayingBytes = std::uint64_t{32} << 20;
+}  // namespace
 
 std::byte* Engine::State::cache(const DeviceMemory& memory, std::uint32_t layer,
                                 std::uint32_t sequence) const {
@@ -117,6 +121,7 @@ SkinnyParams Engine::State::product(const DeviceMemory& input, const void* weigh
   p.rows = rows;
   p.columns = columns;
   p.k = k;
+  p.read_once = weights.bytes_per_token() > kStayingBytes;
   if (normed) {
     p.square_sums = buffers.squares.as<float>();
     p.square_tiles = (config.hidden_size + kTileColumns - 1) / kTileColumns;

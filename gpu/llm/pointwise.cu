@@ -79,43 +79,20 @@ __global__ __launch_bounds__(kThreads) void swiglu(const float4* gate_up, uint4*
 }
 
 // A warp is one head (of q, then of K, then of V) of one row. Lane j holds the pairs
-// (j + 32 i, j + 32 i + half).
+// (j + 32 i, j + 32 i + half). Lengths, pages and tables are older than the kernel before, so all
+// but the product is there when that one ends. The next kernel may start at once, since this one
+// ends only after the one before: what it writes is waited for.
 __global__ __launch_bounds__(kThreads) void rotate(const __grid_constant__ RotateParams p) {
   constexpr std::uint32_t kMostPairs = 4;  // head_dim up to 256
+  let_next_kernel_start();
   const std::uint32_t lane = threadIdx.x % 32, half = p.head_dim / 2;
   const std::uint32_t heads = p.q_heads + 2 * p.kv_heads;
   const std::uint32_t head = blockIdx.x * kWarps + threadIdx.x / 32, row = blockIdx.y;
   if (head >= heads) return;
-  wait_for_previous_kernel();
-  let_next_kernel_start();
   const bool is_q = head < p.q_heads, is_v = head >= p.q_heads + p.kv_heads;
   const std::uint32_t position = p.context_len ? p.context_len[row] - 1 : p.start + row;
   const std::uint32_t sequence = p.context_len ? row : p.sequence;
   if (position >= p.capacity) return;  // the host refuses it; never write past the cache
-  const float* from = p.qkv + (static_cast<std::size_t>(row) * heads + head) * p.head_dim;
-  float low[kMostPairs], high[kMostPairs], square = 0;
-#pragma unroll
-  for (std::uint32_t i = 0; i < kMostPairs; ++i) {
-    const std::uint32_t j = lane + 32 * i;
-    low[i] = high[i] = 0;
-    if (j >= half) continue;
-    low[i] = from[j] + (p.bias ? p.bias[head * p.head_dim + j] : 0.0F);
-    high[i] = from[half + j] + (p.bias ? p.bias[head * p.head_dim + half + j] : 0.0F);
-    square += low[i] * low[i] + high[i] * high[i];
-  }
-  const float* norm = is_v ? nullptr : is_q ? p.q_norm : p.k_norm;
-  if (norm) {
-    for (int distance = 16; distance > 0; distance /= 2)
-      square += __shfl_xor_sync(kAllLanes, square, distance);
-    const float scale = 1.0F / sqrtf(square / static_cast<float>(p.head_dim) + p.norm_eps);
-#pragma unroll
-    for (std::uint32_t i = 0; i < kMostPairs; ++i) {
-      const std::uint32_t j = lane + 32 * i;
-      if (j >= half) continue;
-      low[i] *= scale * norm[j];
-      high[i] *= scale * norm[half + j];
-    }
-  }
   Bf16* to;
   Bf16* features = nullptr;
   std::size_t stride = 0;  // between features
@@ -138,15 +115,50 @@ __global__ __launch_bounds__(kThreads) void rotate(const __grid_constant__ Rotat
          static_cast<std::size_t>(within) * p.head_dim;
     if (p.k_features && !is_v) features = static_cast<Bf16*>(p.k_features) + first + within;
   }
-  const float2* turn =
+  const float2* table =
       reinterpret_cast<const float2*>(p.cos_sin) + static_cast<std::size_t>(position) * half;
+  const float* norm = is_v ? nullptr : is_q ? p.q_norm : p.k_norm;
+  float low[kMostPairs], high[kMostPairs], square = 0;
+  float2 turn[kMostPairs], bias[kMostPairs], factor[kMostPairs];
+#pragma unroll
+  for (std::uint32_t i = 0; i < kMostPairs; ++i) {
+    const std::uint32_t j = lane + 32 * i;
+    turn[i] = make_float2(1, 0);
+    bias[i] = make_float2(0, 0);
+    factor[i] = make_float2(1, 1);
+    if (j >= half) continue;
+    if (!is_v) turn[i] = table[j];
+    if (p.bias)
+      bias[i] = make_float2(p.bias[head * p.head_dim + j], p.bias[head * p.head_dim + half + j]);
+    if (norm) factor[i] = make_float2(norm[j], norm[half + j]);
+  }
+  wait_for_previous_kernel();
+  const float* from = p.qkv + (static_cast<std::size_t>(row) * heads + head) * p.head_dim;
+#pragma unroll
+  for (std::uint32_t i = 0; i < kMostPairs; ++i) {
+    const std::uint32_t j = lane + 32 * i;
+    low[i] = high[i] = 0;
+    if (j >= half) continue;
+    low[i] = from[j] + bias[i].x;
+    high[i] = from[half + j] + bias[i].y;
+    square += low[i] * low[i] + high[i] * high[i];
+  }
+  if (norm) {
+    for (int distance = 16; distance > 0; distance /= 2)
+      square += __shfl_xor_sync(kAllLanes, square, distance);
+    const float scale = 1.0F / sqrtf(square / static_cast<float>(p.head_dim) + p.norm_eps);
+#pragma unroll
+    for (std::uint32_t i = 0; i < kMostPairs; ++i) {
+      low[i] *= scale * factor[i].x;
+      high[i] *= scale * factor[i].y;
+    }
+  }
 #pragma unroll
   for (std::uint32_t i = 0; i < kMostPairs; ++i) {
     const std::uint32_t j = lane + 32 * i;
     if (j >= half) continue;
-    const float2 t = is_v ? make_float2(1, 0) : turn[j];
-    const Bf16 first = __float2bfloat16(low[i] * t.x - high[i] * t.y);
-    const Bf16 second = __float2bfloat16(high[i] * t.x + low[i] * t.y);
+    const Bf16 first = __float2bfloat16(low[i] * turn[i].x - high[i] * turn[i].y);
+    const Bf16 second = __float2bfloat16(high[i] * turn[i].x + low[i] * turn[i].y);
     to[j] = first;
     to[half + j] = second;
     if (!features) continue;

@@ -9,7 +9,7 @@
 namespace stoat::gpu {
 namespace {
 
-constexpr std::uint32_t kStatsThreads = 1024, kStatsWarps = kStatsThreads / 32;
+constexpr std::uint32_t kStatsThreads = 256, kStatsWarps = kStatsThreads / 32;
 
 // The mass of the largest weights is found in a histogram of how far below 2^e_max they lie, in
 // 1/2048 octaves: bins of 128, then the units of the bin where the last of them lies.
@@ -118,17 +118,17 @@ struct WeightSums {
     first *= factor;
     top = to;
   }
-  // What lies below 2^e, with units counted from there.
-  __device__ void add(std::int32_t e, float tile_sum, float tile_weighted, float tile_squares,
-                      float tile_least, float tile_first) {
-    lower(max(top, e));
-    const auto octaves = static_cast<float>(static_cast<std::int64_t>(top) - e);
-    const float factor = exp2f(-octaves), units = octaves * static_cast<float>(kWeightLutSize);
-    sum += factor * tile_sum;
-    weighted += factor * (tile_weighted + units * tile_sum);
-    squares += factor * factor * tile_squares;
-    least = fminf(least, units + tile_least);
-    first += factor * tile_first;
+  // What lies below 2^e, with units counted from there. e is the same for the lanes of a warp.
+  __device__ __forceinline__ void add(std::int32_t e, const WeightSums& tile) {
+    if (e > top) lower(e);
+    const std::uint32_t octaves = static_cast<std::uint32_t>(top) - static_cast<std::uint32_t>(e);
+    const float factor = octaves > 126 ? 0.0F : __uint_as_float((127 - octaves) << 23);
+    const float units = static_cast<float>(octaves) * static_cast<float>(kWeightLutSize);
+    sum += factor * tile.sum;
+    weighted += factor * (tile.weighted + units * tile.sum);
+    squares += factor * factor * tile.squares;
+    least = fminf(least, units + tile.least);
+    first += factor * tile.first;
   }
   // Over the lanes of a warp; all have the same top.
   __device__ void reduce() {
@@ -146,40 +146,82 @@ __device__ __forceinline__ bool has_scores(std::int32_t exponent) {
   return exponent != kMaskedTile && exponent != kDamagedTile;
 }
 
-// 2^(-c / 2048); c of 0 to 65535.
-__device__ __forceinline__ float weight_of(float c) {
+// 2^(-c / 2048) of the code c for which `number` is 2^23 + c: without a conversion, and exact but
+// for the instruction itself.
+constexpr float kCodeBase = 8388608.0F;
+__device__ __forceinline__ float weight_of(float number) {
   float w;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(w) : "f"(c * (-1.0F / kWeightLutSize)));
+  asm("ex2.approx.ftz.f32 %0, %1;"
+      : "=f"(w)
+      : "f"(__fmaf_rn(number, -1.0F / kWeightLutSize, kCodeBase / kWeightLutSize)));
   return w;
+}
+
+// 8 codes of a lane. kSome: those of 65535 count nothing.
+template <bool kSome>
+__device__ __forceinline__ void add_codes(const uint4& pieces, WeightSums& sums) {
+#pragma unroll
+  for (std::uint32_t i = 0; i < 8; ++i) {
+    const std::uint32_t bits =
+        __byte_perm(word(pieces, static_cast<int>(i / 2)), 0x4b000000U, i % 2 ? 0x7432 : 0x7410);
+    const float number = __uint_as_float(bits);
+    float w = weight_of(number);
+    if (kSome && bits == 0x4b00ffffU) w = 0;
+    sums.sum += w;
+    sums.weighted += (number - kCodeBase) * w;
+    sums.squares += w * w;
+  }
+}
+
+// The largest or smallest of 8 codes.
+__device__ __forceinline__ std::uint32_t largest_code(const uint4& pieces) {
+  const std::uint32_t pair = __vmaxu2(__vmaxu2(pieces.x, pieces.y), __vmaxu2(pieces.z, pieces.w));
+  return max(pair & 0xffffU, pair >> 16);
+}
+__device__ __forceinline__ std::uint32_t smallest_code(const uint4& pieces) {
+  const std::uint32_t pair = __vminu2(__vminu2(pieces.x, pieces.y), __vminu2(pieces.z, pieces.w));
+  return min(pair & 0xffffU, pair >> 16);
+}
+
+// Rows past the end weigh nothing: 65535 in place of the codes from `rows` on.
+__device__ __forceinline__ uint4 without_rows(uint4 pieces, std::uint32_t rows) {
+  const auto keep = [rows](std::uint32_t pair, std::uint32_t first) {
+    return (first < rows ? pair & 0xffffU : 0xffffU) |
+           (first + 1 < rows ? pair & 0xffff0000U : 0xffff0000U);
+  };
+  return make_uint4(keep(pieces.x, 0), keep(pieces.y, 2), keep(pieces.z, 4), keep(pieces.w, 6));
 }
 
 // One tile of a warp, 8 codes a lane; its mass, where it is wanted, is not yet scaled.
 __device__ __forceinline__ void add_tile(const StatsParams& p, std::uint32_t tile, std::int32_t e,
-                                         const uint4& pieces, std::uint32_t context,
-                                         WeightSums& sums, std::uint64_t* tile_mass) {
+                                         uint4 pieces, std::uint32_t context, WeightSums& sums,
+                                         std::uint64_t* tile_mass) {
   if (!has_scores(e)) return;
   const std::uint32_t row = tile * kTileRows + 8 * (threadIdx.x % 32);
   const std::uint32_t rows = row < context ? min(8U, context - row) : 0;
-  float sum = 0, weighted = 0, squares = 0, least = kInfinity, first = 0;
-  std::uint32_t mass = 0;
+  if (tile_mass) {
+    std::uint64_t mass = 0;  // of 256 weights of at most 2^24
 #pragma unroll
-  for (std::uint32_t i = 0; i < 8; ++i) {
-    const std::uint32_t code = (word(pieces, static_cast<int>(i / 2)) >> (16 * (i % 2))) & 0xffffU;
-    if (tile_mass && i < rows) mass += weight_of_code(static_cast<std::uint16_t>(code), p.lut);
-    const auto c = static_cast<float>(code);
-    const float w = i < rows && code != 65535 ? weight_of(c) : 0.0F;
-    sum += w;
-    weighted += c * w;
-    squares += w * w;
-    least = i < rows ? fminf(least, c) : least;
-    if (i == 0 && row == 0) first = w;
+    for (std::uint32_t i = 0; i < 8; ++i) {
+      const std::uint32_t code = word(pieces, static_cast<int>(i / 2)) >> (16 * (i % 2));
+      if (i < rows) mass += weight_of_code(static_cast<std::uint16_t>(code), p.lut);
+    }
+    for (int distance = 16; distance > 0; distance /= 2)
+      mass += __shfl_xor_sync(kAllLanes, mass, distance);
+    if (threadIdx.x % 32 == 0) tile_mass[tile] = mass;
   }
-  sums.add(e, sum, weighted, squares, least, first);
-  if (!tile_mass) return;
-  std::uint64_t total = mass;  // of 256 weights of at most 2^24
-  for (int distance = 16; distance > 0; distance /= 2)
-    total += __shfl_xor_sync(kAllLanes, total, distance);
-  if (threadIdx.x % 32 == 0) tile_mass[tile] = total;
+  WeightSums own{e, 0, 0, 0, kInfinity, 0};
+  if ((tile + 1) * kTileRows > context) pieces = without_rows(pieces, rows);
+  if (rows > 0) own.least = static_cast<float>(smallest_code(pieces));
+  if (largest_code(pieces) == 65535) {
+    add_codes<true>(pieces, own);
+  } else {
+    add_codes<false>(pieces, own);
+  }
+  const std::uint32_t first_code = pieces.x & 0xffffU;
+  if (row == 0 && first_code != 65535)
+    own.first = weight_of(kCodeBase + static_cast<float>(first_code));
+  sums.add(e, own);
 }
 
 // The codes of a tile are not needed any more: they need not be written to memory. By a warp.
@@ -204,23 +246,25 @@ __device__ void store_stats(const WeightSums& s, float* out) {
   out[5] = s.sum * s.sum / s.squares;
 }
 
-// A block is a query head of a layer.
-__global__ __launch_bounds__(kStatsThreads) void stats(const __grid_constant__ StatsParams p) {
-  __shared__ WeightSums warps[kStatsWarps];
-  __shared__ float scratch[32];
-  __shared__ std::int32_t shared_top;
+struct StatsShared {
+  WeightSums warps[kStatsWarps];
+  float scratch[32];
+  std::int32_t top;
+};
+
+// Query head `index` of those of all layers.
+template <bool kMore>
+__device__ void head_stats(const StatsParams& p, std::uint32_t index, StatsShared& shared) {
   constexpr std::uint32_t kAhead = 4;  // tiles of a warp whose codes are under way together
-  wait_for_previous_kernel();
-  let_next_kernel_start();
-  const std::uint32_t heads = p.sequences * p.q_heads, layer = blockIdx.x / heads;
-  const std::size_t index = blockIdx.x % heads, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::uint32_t context = p.context_len[index / p.q_heads];
+  const std::uint32_t heads = p.sequences * p.q_heads, layer = index / heads;
+  const std::size_t place = index % heads, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const std::uint32_t context = p.context_len[place / p.q_heads];
   const std::uint32_t tiles = min((context + kTileRows - 1) / kTileRows, p.tiles);
   const HeadCodes head{
-      p.code + layer * (p.layer_stride / sizeof(std::uint16_t)) + index * p.tiles * kTileRows,
-      p.exponent + layer * (p.layer_stride / sizeof(std::int32_t)) + index * p.tiles, context};
+      p.code + layer * (p.layer_stride / sizeof(std::uint16_t)) + place * p.tiles * kTileRows,
+      p.exponent + layer * (p.layer_stride / sizeof(std::int32_t)) + place * p.tiles, context};
   std::uint64_t* tile_mass =
-      p.tile_mass ? p.tile_mass + std::size_t{blockIdx.x} * p.tiles : nullptr;
+      kMore && p.tile_mass ? p.tile_mass + std::size_t{index} * p.tiles : nullptr;
   WeightSums own = WeightSums::empty();
   for (std::uint32_t t = static_cast<std::uint32_t>(warp); t < tiles; t += kAhead * kStatsWarps) {
     std::int32_t e[kAhead];
@@ -239,38 +283,50 @@ __global__ __launch_bounds__(kStatsThreads) void stats(const __grid_constant__ S
     }
   }
   own.reduce();
-  if (lane == 0) warps[warp] = own;
+  if (lane == 0) shared.warps[warp] = own;
   __syncthreads();
   if (warp == 0) {
-    own = warps[lane];
+    own = lane < kStatsWarps ? shared.warps[lane] : WeightSums::empty();
     const std::int32_t top = __reduce_max_sync(kAllLanes, own.top);
     own.lower(top);
     own.reduce();
     if (lane == 0) {
-      shared_top = top;
-      if (p.stats) store_stats(own, p.stats + std::size_t{blockIdx.x} * p.columns);
+      shared.top = top;
+      if (p.stats) store_stats(own, p.stats + std::size_t{index} * p.columns);
     }
   }
-  if (p.columns != kFullStats && !tile_mass) return;
   __syncthreads();
-  const std::int32_t top = shared_top;
+  if constexpr (!kMore) return;
+  const std::int32_t top = shared.top;
   for (std::uint32_t t = threadIdx.x; tile_mass && t < p.tiles; t += kStatsThreads) {
     const std::int32_t e = t < tiles ? head.exponent[t] : kMaskedTile;
     tile_mass[t] = has_scores(e) ? scaled_mass(tile_mass[t], tile_shift(e, top)) : 0;
   }
   if (!p.stats || p.columns != kFullStats) return;
   float tops[kTops] = {};
-  top_masses(head, top, scratch, tops);
-  if (threadIdx.x != 0) return;
-  for (std::uint32_t k = 0; k < kTops; ++k)
-    p.stats[std::size_t{blockIdx.x} * p.columns + kFastStats + k] = tops[k] / own.sum;
+  top_masses(head, top, shared.scratch, tops);
+  if (threadIdx.x == 0) {
+    for (std::uint32_t k = 0; k < kTops; ++k)
+      p.stats[std::size_t{index} * p.columns + kFastStats + k] = tops[k] / own.sum;
+  }
+}
+
+// A block is a query head of a layer. kMore: tile masses or all columns, too.
+template <bool kMore>
+__global__ __launch_bounds__(kStatsThreads) void stats(const __grid_constant__ StatsParams p) {
+  __shared__ StatsShared shared;
+  wait_for_previous_kernel();
+  let_next_kernel_start();
+  head_stats<kMore>(p, blockIdx.x, shared);
 }
 
 }  // namespace
 
 void launch_stats(const StatsParams& params, Stream stream) {
-  launch_overlapped(stats, dim3(params.layers * params.sequences * params.q_heads),
-                    dim3(kStatsThreads), 0, stream, params);
+  const bool more = params.columns == kFullStats || params.tile_mass != nullptr;
+  launch_overlapped(more ? stats<true> : stats<false>,
+                    dim3(params.layers * params.sequences * params.q_heads), dim3(kStatsThreads), 0,
+                    stream, params);
 }
 
 }  // namespace stoat::gpu

@@ -51,6 +51,7 @@ void time_steps(const StepBenchOptions& options, const ModelConfig& config, Step
   o.method = row.method;
   if (row.method != Method::kDense) o.budgets = {row.budget};
   o.seed = 1;
+  Engine::ensure_fits(config, o);
   Engine engine(config, DeviceWeights::random(config, 1), o);
   row.weight_bytes = engine.weights().bytes_per_token();
   engine.pretend_context(row.context - 1, 7);
@@ -113,6 +114,7 @@ void run_endurance(const StepBenchOptions& options, const ModelConfig& config) {
 double time_prefill(const ModelConfig& config, std::uint32_t length) {
   EngineOptions o;
   o.capacity = length + 1;
+  Engine::ensure_fits(config, o);
   Engine engine(config, DeviceWeights::random(config, 1), o);
   std::vector<std::int32_t> tokens(length);
   for (std::uint32_t i = 0; i < length; ++i)
@@ -185,9 +187,39 @@ ordered_json row_json(const StepTiming& row) {
   return json;
 }
 
-}  // namespace
+// The rows of a file of an interrupted run by the same program on the same GPU; a row is found by
+// what it measures.
+class KeptRows {
+ public:
+  KeptRows(const StepBenchOptions& options, const ordered_json& head) {
+    std::ifstream file(options.json);
+    if (!options.resume || !file) return;
+    const ordered_json found = ordered_json::parse(file, nullptr, false);
+    if (!found.is_object() || !found.contains("rows"))
+      throw usage_error({options.json}, "no rows of a run before", "its --json",
+                        "leave --resume out");
+    for (const auto& [key, value] : head.items()) {
+      if (found.value(key, ordered_json()) != value)
+        throw usage_error({options.json}, "rows of another run (" + key + ")",
+                          "the same program, GPU and options", "leave --resume out");
+    }
+    rows_ = found["rows"];
+  }
+  // Null where there is none. keys: an object.
+  const ordered_json* find(const ordered_json& keys) const {
+    for (const ordered_json& row : rows_) {
+      const auto same = [&row](const auto& item) {
+        return row.value(item.key(), ordered_json()) == item.value();
+      };
+      const auto items = keys.items();
+      if (std::all_of(items.begin(), items.end(), same)) return &row;
+    }
+    return nullptr;
+  }
 
-namespace {
+ private:
+  ordered_json rows_ = ordered_json::array();
+};
 
 // Before anything is measured.
 void ensure_sensible(const StepBenchOptions& options) {
@@ -215,8 +247,13 @@ void run_step_bench(const StepBenchOptions& options) {
       {"build_id", build_id()},         {"gpu", gpu::device_name()},
       {"shape", options.shape},         {"terabytes_per_second", options.terabytes_per_second},
       {"steps_a_sample", options.steps}};
+  const KeptRows kept(options, head);
   std::vector<ordered_json> rows;
   for (const std::uint32_t length : options.prefills) {
+    if (const ordered_json* row = kept.find({{"prefill", length}})) {
+      rows.push_back(*row);
+      continue;
+    }
     const double seconds = time_prefill(config, length);
     print_result(fmt::format("prefill of {} tokens: {:.2f} s\n", length, seconds));
     rows.push_back({{"prefill", length}, {"seconds", seconds}});
@@ -232,6 +269,13 @@ void run_step_bench(const StepBenchOptions& options) {
         row.context = context;
         std::tie(row.method, row.budget) = parse_method_and_budget(text, "--method");
         row.kv_bytes = kv_bytes(config, batch, context);
+        if (const ordered_json* before = kept.find({{"batch", batch},
+                                                    {"context", context},
+                                                    {"method", method_name(row.method)},
+                                                    {"budget", row.budget}})) {
+          rows.push_back(*before);
+          continue;
+        }
         try {
           time_steps(options, config, row);
           if (options.record > 0) time_recorded_steps(options, config, row);
@@ -267,6 +311,7 @@ int step_bench_main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--prefill", options.prefills, "lengths of prompts to time too")->delimiter(',');
   app.add_option("--json", options.json, "write every sample to this file");
+  app.add_flag("--resume", options.resume, "keep the rows that --json has of an interrupted run");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

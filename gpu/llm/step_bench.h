@@ -23,6 +23,7 @@ struct StepBenchOptions {
   std::uint32_t endurance = 0;          // steps to record and look at the memory; nothing else
   std::string folder = "/tmp";          // where recordings lie while they are made
   std::string json;                     // file for every sample; empty: none
+  bool resume = false;                  // rows that the file has of this build and GPU are kept
   double terabytes_per_second = 4.6;    // of the bound
 };
 

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "gpu/capture.h"
+#include "gpu/cuda_refusal.h"
 #include "gpu/llm/engine.h"
 #include "models/error.h"
 #include "models/llm/transformer.h"
@@ -373,6 +374,32 @@ TEST(DeviceCapturePrograms, SayHowManyBytesAreMissingBeforeTheWeightsAreRead) {
         << error.what();
   }
   EXPECT_FALSE(std::filesystem::exists(options.output + ".spool"));
+}
+
+// A real shape on a real device: the numbers of the message, and nothing was allocated for it.
+TEST(DeviceCapturePrograms, AModelThatDoesNotFitIsRefusedBeforeAnythingIsAllocated) {
+  const ModelConfig config = config_of_shape(shape_from("llama-3.1-70b"));
+  EngineOptions options;
+  options.batch = 16;
+  options.capacity = 131072;
+  const std::size_t needed = DeviceWeights::bytes(config) + Engine::bytes(config, options);
+  const std::size_t free = gpu::device_memory().free;
+  ASSERT_GT(needed, free);
+  std::string message;
+  try {
+    Engine::ensure_fits(config, options);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kResource);
+    message = error.what();
+  }
+  EXPECT_NE(message.find("needs " + std::to_string(needed) + " bytes"), std::string::npos)
+      << message;
+  EXPECT_NE(message.find(std::to_string(needed - free) + " bytes are missing"), std::string::npos)
+      << message;
+  EXPECT_EQ(gpu::device_memory().free, free);
+  options.batch = 1;
+  options.capacity = 64;
+  EXPECT_NO_THROW(Engine::ensure_fits(config_of_shape(shape_from("llama-3.1-8b")), options));
 }
 
 }  // namespace

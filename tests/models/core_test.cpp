@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -172,11 +173,28 @@ TEST(Files, AppearWholeOrNotAtAll) {
 }
 
 TEST(Hashes, MatchPublishedValues) {
-  EXPECT_EQ(crc32c("123456789", 9), 0xE3069283U);                // CRC-32C check value
+  EXPECT_EQ(crc32c("123456789", 9), 0xE3069283U);  // CRC-32C check value
+  const std::string zeros(32, '\0');
+  EXPECT_EQ(crc32c(zeros.data(), 32), 0x8A9136AAU);  // RFC 3720, B.4
+  EXPECT_EQ(crc32c(std::string(32, '\xff').data(), 32), 0x62A8AB43U);
   EXPECT_EQ(xxh64("", 0), 0xEF46DB3751D8E999ULL);                // XXH64, empty input, seed 0
   EXPECT_EQ(hash_text(""), "99aa06d3014798d86001c324468d497f");  // XXH3-128, empty input
   const Folder folder;
   EXPECT_EQ(hash_file(folder.write("h", "some text")), hash_text("some text"));
+}
+
+// Eight bytes at a time and what is left, against one bit at a time.
+TEST(Hashes, ACheckSumOfAnyLengthIsThatOfItsBits) {
+  std::string text;
+  for (int i = 0; i < 45; ++i) {
+    std::uint32_t rest = 0xFFFFFFFF;
+    for (const char byte : text) {
+      rest ^= static_cast<unsigned char>(byte);
+      for (int bit = 0; bit < 8; ++bit) rest = rest >> 1 ^ (rest & 1 ? 0x82F63B78U : 0U);
+    }
+    EXPECT_EQ(crc32c(text.data(), text.size()), ~rest) << i;
+    text += static_cast<char>(i * 37 + 200);
+  }
 }
 
 TEST(ThreadPool, CallsEveryChunkOnceWhateverTheThreads) {
