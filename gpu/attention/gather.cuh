@@ -27,12 +27,34 @@ struct WeightedRow {
   float weight;
 };
 
+// Sum over the block, in a fixed order, where a thread has features 8 * (thread % (head_dim / 8))
+// to + 7: thread d < head_dim returns feature d. warp_sum: a warp's features are `stride` behind
+// those of the warp before.
+template <int kHeadDim>
+__device__ __forceinline__ float sum_of_block(float (&sum)[8], float* warp_sum,
+                                              std::uint32_t stride) {
+  constexpr std::uint32_t kLanes = kHeadDim / 8;
+  float* const mine = warp_sum + threadIdx.x / 32 * stride + 8 * (threadIdx.x % kLanes);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    for (std::uint32_t distance = kLanes; distance < 32; distance *= 2)
+      sum[i] += __shfl_xor_sync(kAllLanes, sum[i], distance);
+    if (threadIdx.x % 32 < kLanes) mine[i] = sum[i];
+  }
+  __syncthreads();
+  float total = 0;
+  if (threadIdx.x < kHeadDim) {
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) total += warp_sum[w * stride + threadIdx.x];
+  }
+  return total;
+}
+
 // Sum of weight * V row over i in [0, n), row_of(i) a WeightedRow. A row is read by head_dim / 8
-// lanes, 16 bytes each; every thread ends with 8 features. Then over the block, in a fixed order,
-// into sums[head_dim].
+// lanes, 16 bytes each; every thread ends with 8 features. Then over the block, in a fixed order:
+// thread d < head_dim returns feature d.
 template <class Element, int kHeadDim, class RowOf>
-__device__ void gather(const RowAddress<Element>& values, std::uint32_t n, RowOf row_of,
-                       float* sums) {
+__device__ float gather(const RowAddress<Element>& values, std::uint32_t n, RowOf row_of) {
   constexpr std::uint32_t kLanes = kHeadDim / 8, kTeams = kThreads / kLanes, kUnroll = 4;
   const std::uint32_t team = threadIdx.x / kLanes, piece = threadIdx.x % kLanes;
   float sum[8] = {};
@@ -59,71 +81,102 @@ __device__ void gather(const RowAddress<Element>& values, std::uint32_t n, RowOf
       }
     }
   }
-  __shared__ float team_sum[kWarps][kHeadDim];
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    for (std::uint32_t distance = kLanes; distance < 32; distance *= 2)
-      sum[i] += __shfl_xor_sync(kAllLanes, sum[i], distance);
-    if (threadIdx.x % 32 < kLanes) team_sum[threadIdx.x / 32][8 * piece + i] = sum[i];
-  }
-  __syncthreads();
-  if (threadIdx.x < kHeadDim) {
-    float total = 0;
-    for (int w = 0; w < kWarps; ++w) total += team_sum[w][threadIdx.x];
-    sums[threadIdx.x] = total;
-  }
-  __syncthreads();
+  __shared__ float warp_sum[kWarps][kHeadDim];
+  return sum_of_block<kHeadDim>(sum, &warp_sum[0][0], kHeadDim);
 }
 
 // From Hopper on up to so many blocks of a head are a cluster and read each other's shared memory.
 constexpr std::uint32_t kMaxGatherCluster = 8;
 
-__device__ __forceinline__ void cluster_barrier() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ float read_of_block(const float* own, std::uint32_t block) {
-  float value = 0;
-#if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{ .reg .u32 at; mapa.shared::cluster.u32 at, %1, %2; ld.shared::cluster.f32 %0, [at]; }"
-      : "=f"(value)
-      : "r"(static_cast<unsigned>(__cvta_generic_to_shared(own))), "r"(block)
-      : "memory");
-#endif
-  return value;
-}
+// The sums of a cluster's blocks on their way to the first of them: written into its shared memory,
+// which counts the bytes that have come.
+template <int kHeadDim>
+struct ClusterSums {
+  float of_block[kMaxGatherCluster - 1][kHeadDim];  // of blocks 1, 2, ...
+  std::uint64_t arrived;                            // mbarrier, one phase
 
-// Every block of a head brings its sums[head_dim] in shared memory; the first block of a cluster,
-// or without clusters the last to come, adds them in the order of the blocks, scales and stores.
+  __device__ __forceinline__ static std::uint32_t at(const void* shared) {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  }
+  // All threads of all blocks of the cluster, once, before the others.
+  __device__ __forceinline__ void begin(const GatherShare& share) {
+#if __CUDA_ARCH__ >= 900
+    if (share.split == 0 && threadIdx.x == 0) {
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at(&arrived)) : "memory");
+      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at(&arrived)),
+                   "r"((share.splits - 1) * static_cast<std::uint32_t>(sizeof(of_block[0])))
+                   : "memory");
+      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+  }
+  // The first block's barrier is there.
+  __device__ __forceinline__ void meet() const {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+  }
+  // Feature d of this block, which is not the first.
+  __device__ __forceinline__ void send(const GatherShare& share, std::uint32_t d, float value) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{ .reg .u32 to, count; mapa.shared::cluster.u32 to, %0, 0;\n"
+        "mapa.shared::cluster.u32 count, %1, 0;\n"
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [to], %2, [count]; }" ::"r"(
+            at(&of_block[share.split - 1][d])),
+        "r"(at(&arrived)), "r"(__float_as_uint(value))
+        : "memory");
+#endif
+  }
+  // In the first block, whose own sum is `value`: all of them, in the order of the blocks.
+  __device__ __forceinline__ float add(const GatherShare& share, std::uint32_t d,
+                                       float value) const {
+#if __CUDA_ARCH__ >= 900
+    std::uint32_t done = 0;
+    while (done == 0) {
+      asm volatile(
+          "{ .reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0;\n"
+          "selp.u32 %0, 1, 0, p; }"
+          : "=r"(done)
+          : "r"(at(&arrived))
+          : "memory");
+    }
+#pragma unroll
+    for (std::uint32_t i = 0; i + 1 < kMaxGatherCluster; ++i)
+      if (i + 1 < share.splits) value += of_block[i][d];
+#endif
+    return value;
+  }
+};
+
+// Every block of a head brings its sums, thread d feature d; the first block of a cluster, or
+// without clusters the last to come, adds them in the order of the blocks, scales and stores.
 template <class Element, int kHeadDim>
-__device__ void store_head(const LaunchArguments& a, const GatherShare& share, const float* sums,
-                           float scale) {
+__device__ void store_head(const LaunchArguments& a, const GatherShare& share,
+                           ClusterSums<kHeadDim>& cluster, float sum, float scale) {
   const DecodeParams& p = a.params;
   const std::uint32_t splits = share.splits, d = threadIdx.x;
   const std::size_t head = share.head;
   if (splits == 1) {
-    if (d < kHeadDim) store_out<Element>(p, head * kHeadDim + d, sums[d] * scale);
+    if (d < kHeadDim) store_out<Element>(p, head * kHeadDim + d, sum * scale);
     return;
   }
 #if __CUDA_ARCH__ >= 900
   if (splits <= kMaxGatherCluster) {
-    cluster_barrier();
-    if (share.split == 0 && d < kHeadDim) {
-      float total = 0;
-#pragma unroll 4
-      for (std::uint32_t split = 0; split < splits; ++split)
-        total += read_of_block(sums + d, split);
-      store_out<Element>(p, head * kHeadDim + d, total * scale);
+    cluster.meet();
+    if (d >= kHeadDim) return;
+    if (share.split != 0) {
+      cluster.send(share, d, sum);
+    } else {
+      store_out<Element>(p, head * kHeadDim + d, cluster.add(share, d, sum) * scale);
     }
-    cluster_barrier();  // no block leaves while it is read
     return;
   }
 #endif
   float* partial = a.workspace.partial + head * splits * kHeadDim;
-  if (d < kHeadDim) partial[share.split * kHeadDim + d] = sums[d];
+  if (d < kHeadDim) partial[share.split * kHeadDim + d] = sum;
   if (!last_block(a.workspace.counter + head, splits) || d >= kHeadDim) return;
   float total = 0;
   for (std::uint32_t split = 0; split < splits; ++split)

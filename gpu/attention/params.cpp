@@ -187,22 +187,29 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
                                           : slots;
   splits.score = std::min({splits.score, work, kMaxSplits});
   // Two blocks of the gather a multiprocessor, four of a large budget; a block is worth its start
-  // with 16 points or more, and over few tiles four share a head sooner than eight.
-  constexpr std::uint32_t kSmallBudget = 256, kFewTiles = 64;
+  // with 16 points or more. Beside the score pass eight blocks share a head sooner than four only
+  // of one sequence and a large budget: a cluster waits until so many multiprocessors have room.
+  constexpr std::uint32_t kSmallBudget = 256, kLargeBudget = 1024, kFewTiles = 64;
   const bool beside = through_batch && params.method != Method::kTopK;
-  const std::uint32_t room = beside && params.budget > kSmallBudget ? 2 * slots : slots;
-  const std::uint32_t most = std::max(
-      1U, std::min(beside && max_tiles(params) <= kFewTiles ? 4U : 8U, params.budget / 16));
+  const bool eight = !beside || (params.batch == 1 && max_tiles(params) > kFewTiles &&
+                                 params.budget >= kLargeBudget);
+  const std::uint32_t room = beside && params.budget > kSmallBudget ? 4 * slots : slots;
+  const std::uint32_t most = std::max(1U, std::min(eight ? 8U : 4U, params.budget / 16));
   const auto share = [&](std::uint32_t sequences) {
     return std::clamp(room / std::max(1U, sequences * params.q_heads), 1U, most);
   };
   splits.gather = params.gather_splits != 0 ? params.gather_splits : share(params.batch);
-  // Beside the score pass there is time for whole heads; what counts is how soon the last sequence
-  // is done after it.
-  if (beside && params.gather_splits == 0 && params.batch > 1 && params.budget <= kSmallBudget &&
-      params.q_heads % share(1) == 0) {
-    splits.gather = share(1);
-    splits.whole_sequences = params.batch - 1;
+  // Beside the score pass there is time for whole heads; what counts is how soon the last sequences
+  // are done after it. The longer a whole head takes, the more of them are shared; of short
+  // contexts and of a few sequences with a very large budget all.
+  const bool small = params.budget <= kSmallBudget, large = params.budget > kLargeBudget;
+  const std::uint32_t last = small ? 1 : large ? 4 : 3;
+  const bool whole = small || (max_tiles(params) > kFewTiles && (!large || params.batch > 8));
+  const std::uint32_t of_last = large ? splits.gather : share(1);
+  if (beside && whole && params.gather_splits == 0 && params.batch > last &&
+      params.q_heads % of_last == 0) {
+    splits.gather = of_last;
+    splits.whole_sequences = params.batch - last;
   }
   return splits;
 }

@@ -25,6 +25,7 @@ struct TileShared {
   float max_x[3][kWarps][kMaxGroup];
   std::uint32_t mass[2][kWarps][kMaxGroup];  // 32 rows of at most 2^24
   std::uint32_t queue[4];  // tile n of the block, counted through the batch, in n % 4
+  std::uint32_t over;      // 1: the kernel before has ended
 };
 
 // Where tile `index` of the launch lies: sequence after sequence, of each the tiles of the same
@@ -50,21 +51,59 @@ struct TileWalk {
   }
 };
 
-// Hands out the tiles: the first two of a block by its number, then who comes first. One thread of
-// a block asks, a tile ahead of the copies, and once more than it gets: after so many asks the
-// counter is 0 again.
+// Tiles of a block that are known from the start beyond its first: where the blocks have more than
+// one of a single sequence each, one more, since time without copies is a large part of such a
+// launch, and tiles that are known can be fetched into the L2.
+__device__ __forceinline__ std::uint32_t known_tiles(const TileWalk& walk) {
+  const std::uint32_t tiles = (walk.contexts[0] + kTileRows - 1) / kTileRows * walk.kv_heads;
+  return walk.batch == 1 && tiles > gridDim.x ? 2 : 1;
+}
+
+// Hands out the tiles: the first ones of a block by its number, then who comes first. One thread of
+// a block asks, ahead of the copies, and once more than it gets: after so many asks the counter is
+// 0 again.
 struct TileCounter {
   std::uint32_t* counter;
+  std::uint32_t known;
   std::uint32_t tiles = 0;
   std::uint32_t index = 0;  // the last one given
 
   __device__ __forceinline__ void ask() {
     if (index >= tiles) return;
-    const std::uint32_t given = 2 * gridDim.x;
+    const std::uint32_t given = (known + 1) * gridDim.x;
     const std::uint32_t asks = (tiles > given ? tiles - given : 0) + gridDim.x;
     index = given + atomicInc(counter, asks - 1);
   }
 };
+
+// While the kernel before ends: the tiles that the block copies next on their way to the L2. One
+// thread asks for them, in pieces that leave what that kernel still reads its share of the memory;
+// `over` says when there is nothing to wait for any more.
+template <class Element, int kHeadDim>
+__device__ __forceinline__ void fetch_known_tiles(const LaunchArguments& a, TileWalk walk,
+                                                  std::uint32_t known, std::uint32_t* over) {
+#if __CUDA_ARCH__ >= 900
+  constexpr std::uint32_t kPieces = 8, kPieceRows = kTileRows / kPieces;
+  constexpr long long kCyclesPerPiece = 570;
+  const std::uint32_t page_size = a.params.page_size;
+  if (a.row_stride != kHeadDim || (page_size != 0 && page_size < kTileRows)) return;
+  long long next = clock64();
+  for (std::uint32_t i = 1; i <= known; ++i) {
+    walk.move_to(blockIdx.x + i * gridDim.x);
+    if (walk.sequence >= walk.batch || (walk.tile + 1) * kTileRows > walk.context()) return;
+    const RowAddress<Element> keys(a, a.params.k, walk.sequence, walk.kv_head);
+    const Element* from = keys.row(walk.tile * kTileRows);
+    for (std::uint32_t piece = 0; piece < kPieces; ++piece, next += kCyclesPerPiece) {
+      while (atomicOr(over, 0) == 0 && clock64() < next) __nanosleep(64);
+      if (atomicOr(over, 0) != 0) return;
+      asm volatile(
+          "cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from + piece * kPieceRows * kHeadDim),
+          "n"(kPieceRows * kHeadDim * sizeof(Element))
+          : "memory");
+    }
+  }
+#endif
+}
 
 // A warp's copies of its rows of a tile: two slots.
 template <class Element, int kHeadDim>
@@ -234,14 +273,17 @@ struct TileOutput {
   }
 };
 
+// Bounds of a larger block keep the registers at 96, beside which a block of select_gather fits.
 template <class Element, int kHeadDim>
-__global__ __launch_bounds__(kThreads, 2) void score(const __grid_constant__ LaunchArguments a) {
+__global__ __launch_bounds__(kThreads + 64,
+                             2) void score(const __grid_constant__ LaunchArguments a) {
   __shared__ TileShared shared;
   __shared__ std::uint32_t contexts[kMaxBatch];
   extern __shared__ __align__(128) uint4 ring_memory[];
   const DecodeParams& p = a.params;
   if (!p.kv_is_stable) wait_for_previous_kernel();
   if (threadIdx.x < p.batch) contexts[threadIdx.x] = context_of(p, threadIdx.x);
+  if (threadIdx.x == 0) shared.over = 0;
   __syncthreads();
   const std::uint32_t group = p.q_heads / p.kv_heads;
   TileWalk walk{contexts, p.batch, p.kv_heads};
@@ -256,10 +298,14 @@ __global__ __launch_bounds__(kThreads, 2) void score(const __grid_constant__ Lau
   copies.copy(ring, 0);
   copies.copy(ring, 1);
   load_lut(a.workspace, shared.lut);
+  const std::uint32_t known = known_tiles(walk);
+  if (early && known > 1 && threadIdx.x == kThreads - 1)
+    fetch_known_tiles<Element, kHeadDim>(a, walk, known, &shared.over);
   if (early) wait_for_previous_kernel();
   // Whatever runs before this kernel has ended: the next may take the room that is left.
   let_next_kernel_start();
-  TileCounter counter{a.workspace.next_tile};
+  if (known > 1 && threadIdx.x == 0) atomicExch(&shared.over, 1);
+  TileCounter counter{a.workspace.next_tile, known};
   const bool asks = threadIdx.x / 32 == kWarps - 1;
   if (asks) {
     std::uint32_t tiles = 0;
@@ -268,7 +314,7 @@ __global__ __launch_bounds__(kThreads, 2) void score(const __grid_constant__ Lau
     counter.tiles = __reduce_add_sync(kAllLanes, tiles) * p.kv_heads;
     if (threadIdx.x % 32 == 0) {
       counter.ask();
-      shared.queue[1] = gridDim.x + blockIdx.x;
+      for (std::uint32_t i = 1; i <= known; ++i) shared.queue[i] = i * gridDim.x + blockIdx.x;
     }
   }
   if (!any) return;
@@ -296,7 +342,7 @@ __global__ __launch_bounds__(kThreads, 2) void score(const __grid_constant__ Lau
                  walk.tile * kTileRows + kWarpRows * (threadIdx.x / 32) + threadIdx.x % 32 / 4,
                  walk.context());
     warp_maxima(shared.max_x[n % 3][threadIdx.x / 32], x);
-    if (asks && threadIdx.x % 32 == 0) shared.queue[(n + 2) % 4] = counter.index;
+    if (asks && threadIdx.x % 32 == 0) shared.queue[(n + 1 + known) % 4] = counter.index;
     __syncthreads();
     if (asks && threadIdx.x % 32 == 0) counter.ask();
     encode_tile(shared, group, n, x);

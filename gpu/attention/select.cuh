@@ -1,18 +1,32 @@
 // The select stage of one query head on the device: the ruler from tile masses and exponents, where
 // the points of a method lie on it, and the rows that own them. Integer arithmetic only; models/
-// sampling is the specification. Device only, included by select_gather.cu.
+// sampling is the specification. Device only.
 //
-// Three levels (design decision 3, with the weights of 32 rows between tile and row): a thread
-// finds the tile of a point by prefix sums of the tiles' masses, eight lanes its row by the
-// residual.
+// Three levels (design decision 3, with the weights of 32 rows between tile and row): the tile of a
+// point by prefix sums of the tiles' masses, its part of 32 rows and its row by the residual. Here
+// the first; the others lane by lane in stream.cuh, eight lanes together in few.cuh.
 #pragma once
 
 #include <cstdint>
 
-#include "gpu/attention/kernels.cuh"
+#include "gpu/attention/gather.cuh"
 #include "models/sampling/points.h"
 
 namespace stoat::gpu {
+
+// A warp's V rows on their way: steps of two copies of the warp, 16 bytes a lane. So many that a
+// block still fits beside two of the score pass.
+constexpr std::uint32_t kCopyBytes = 512, kCopiesAtOnce = 2, kRingSteps = 4;
+constexpr std::uint32_t kWarpRing = kRingSteps * kCopiesAtOnce * kCopyBytes;
+// A run that a warp has found and not yet added: its V row, and what it weighs before a factor
+// common to all rows.
+struct QueuedRun {
+  const void* source;
+  float weight;
+};
+constexpr std::uint32_t kQueuedRuns = 64;
+// Weights of the parts of so many tiles are copied to shared memory.
+constexpr std::uint32_t kCopiedTiles = 128;
 
 // Parts of dynamic shared memory; sizes from the shape of the launch.
 struct SelectShared {
@@ -20,9 +34,11 @@ struct SelectShared {
   std::uint64_t* sorted;      // iid [power of two >= budget]: points in order; flash [2, tiles]:
                               // masses and offsets of the tiles' own points
   std::uint32_t* first;       // [tiles + 1] first point of a tile; before that, the exponents
-  std::uint32_t* row;         // [budget] of every point of this block
-  std::uint32_t* start;       // [budget + 1] first point of each distinct row
   std::uint32_t* lut;         // [kWeightLutSize]
+  uint4* ring;                // [kWarps, kWarpRing bytes] V rows on their way
+  QueuedRun* runs;            // [kWarps, kQueuedRuns]
+  bool flash;
+  uint4* part;  // [tiles, kTileParts / 4] weights of 32 rows; null: too many to copy
 
   __host__ __device__ static std::uint32_t sorted_size(const DecodeParams& p, std::uint32_t tiles) {
     if (p.method == Method::kFlash) return 2 * tiles;
@@ -34,14 +50,22 @@ struct SelectShared {
   // Places the parts from `base` on; returns the bytes.
   __host__ __device__ std::size_t place(std::uint64_t* base, const DecodeParams& p,
                                         std::uint32_t tiles) {
-    lut = reinterpret_cast<std::uint32_t*>(base);  // aligned to 16 bytes
-    tile_begin = base + kWeightLutSize / 2;
+    flash = p.method == Method::kFlash;
+    // What is read 16 bytes at a time comes first.
+    lut = reinterpret_cast<std::uint32_t*>(base);
+    ring = reinterpret_cast<uint4*>(lut + kWeightLutSize);
+    uint4* const parts = ring + kWarps * kWarpRing / sizeof(uint4);
+    const std::uint32_t copied = tiles <= kCopiedTiles ? tiles : 0;
+    part = copied > 0 ? parts : nullptr;
+    runs = reinterpret_cast<QueuedRun*>(parts + copied * (kTileParts / 4));
+    tile_begin = reinterpret_cast<std::uint64_t*>(runs + kWarps * kQueuedRuns);
     sorted = tile_begin + tiles + 1;
     first = reinterpret_cast<std::uint32_t*>(sorted + sorted_size(p, tiles));
-    row = first + tiles + 1;
-    start = row + p.budget;
-    return (tiles + 1 + sorted_size(p, tiles)) * sizeof(std::uint64_t) +
-           (tiles + 1 + 2 * p.budget + 1 + kWeightLutSize) * sizeof(std::uint32_t);
+    return kWeightLutSize * sizeof(std::uint32_t) + kWarps * kWarpRing +
+           copied * (kTileParts * sizeof(std::uint32_t)) +
+           kWarps * kQueuedRuns * sizeof(QueuedRun) +
+           (tiles + 1 + sorted_size(p, tiles)) * sizeof(std::uint64_t) +
+           (tiles + 1) * sizeof(std::uint32_t);
   }
 };
 
@@ -80,6 +104,20 @@ __device__ inline std::int32_t block_max(std::int32_t value) {
   return value;
 }
 
+// The weights of the parts on their way to shared memory, where they fit.
+__device__ __forceinline__ void copy_parts(const Workspace& w, std::size_t first_slot,
+                                           std::uint32_t tiles, const SelectShared& shared) {
+  if (shared.part == nullptr) return;
+  const auto* parts = reinterpret_cast<const uint4*>(w.part) + 2 * first_slot;
+#pragma unroll 1
+  for (std::uint32_t i = threadIdx.x; i < 2 * tiles; i += kThreads) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                     static_cast<std::uint32_t>(__cvta_generic_to_shared(shared.part + i))),
+                 "l"(parts + i)
+                 : "memory");
+  }
+}
+
 // The ruler of one head: tile boundaries and exponents. Returns the largest exponent.
 struct HeadRuler {
   std::int32_t max_exponent;
@@ -99,18 +137,25 @@ __device__ inline HeadRuler build_ruler(const Workspace& w, std::size_t first_sl
     if (begin < end) {
       exponent = top = w.exponent[first_slot + begin];
       mass = w.mass[first_slot + begin];
+    }
+    copy_parts(w, first_slot, tiles, shared);
+    if (begin < end) {
       shared.first[begin] = static_cast<std::uint32_t>(exponent);
+      if (shared.flash) shared.sorted[begin] = mass;
     }
   } else {
+    copy_parts(w, first_slot, tiles, shared);
     for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads) {
       const std::int32_t of_tile = w.exponent[first_slot + t];
       shared.tile_begin[t] = w.mass[first_slot + t];
+      if (shared.flash) shared.sorted[t] = w.mass[first_slot + t];
       shared.first[t] = static_cast<std::uint32_t>(of_tile);
       top = max(top, of_tile);
     }
   }
   top = __reduce_max_sync(kAllLanes, top);
   if (lane == 0) warp_top[warp] = top;
+  asm volatile("cp.async.wait_all;" ::: "memory");
   __syncthreads();
 #pragma unroll
   for (std::uint32_t i = 0; i < kWarps; ++i) top = max(top, warp_top[i]);
@@ -242,14 +287,13 @@ __device__ inline bool flash_first(SelectShared& shared, std::uint32_t tiles, st
   const Scan<std::uint32_t> scan = block_scan(live);
   if (budget < scan.total) return false;
   const std::uint32_t each = budget / scan.total, remainder = budget % scan.total;
-  const std::uint64_t offset = mulhi64(draw_u64(site, Purpose::kTileRemainder, 0), scan.total);
+  const auto offset =
+      static_cast<std::uint32_t>(mulhi64(draw_u64(site, Purpose::kTileRemainder, 0), scan.total));
   // Live tile j gets one more when a point s * live + offset lies in [remainder * j, ... * (j +
-  // 1)).
+  // 1)). All of it is below 2^25.
   const auto extra_below = [&](std::uint32_t j) {
-    const std::uint64_t bound = static_cast<std::uint64_t>(j) * remainder;
-    return bound > offset
-               ? static_cast<std::uint32_t>((bound - offset + scan.total - 1) / scan.total)
-               : 0U;
+    const std::uint32_t bound = j * remainder;
+    return bound > offset ? (bound - offset + scan.total - 1) / scan.total : 0U;
   };
   std::uint32_t j = scan.before;
   for (std::uint32_t t = begin; t < end; ++t) {
@@ -261,18 +305,25 @@ __device__ inline bool flash_first(SelectShared& shared, std::uint32_t tiles, st
   return true;
 }
 
+// What flash draws needs no scores.
+template <DrawKind kKind>
+__device__ __forceinline__ void draw_early(SelectShared& shared, const Points<kKind>& points,
+                                           std::uint32_t tiles) {
+  if constexpr (kKind == DrawKind::kFlash) {
+    for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads)
+      shared.sorted[tiles + t] = draw_u64(points.site, Purpose::kValue, t);
+  }
+}
+
 // What a block prepares of its head before it looks for rows: iid sorts its points, flash gives
 // every tile its share. Returns false when flash has fewer samples than live tiles.
 template <DrawKind kKind>
-__device__ inline bool prepare_points(const Workspace& w, SelectShared& shared,
-                                      const Points<kKind>& points, std::size_t first_slot,
+__device__ inline bool prepare_points(SelectShared& shared, const Points<kKind>& points,
                                       std::uint32_t tiles) {
   if constexpr (kKind == DrawKind::kFlash) {
-    for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads) {
-      const std::uint64_t mass = w.mass[first_slot + t];
-      shared.sorted[t] = mass;
-      shared.sorted[tiles + t] = systematic_points(points.site, mass, t).offset;
-    }
+    // systematic_points() of every tile's mass.
+    for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads)
+      shared.sorted[tiles + t] = mulhi64(shared.sorted[tiles + t], shared.sorted[t]);
     return flash_first(shared, tiles, points.budget, points.site);
   }
   if (kKind == DrawKind::kOther && points.method == Method::kIid) {
@@ -291,41 +342,6 @@ __device__ inline bool prepare_points(const Workspace& w, SelectShared& shared,
 struct PointRange {
   std::uint32_t begin, end;
 };
-// Where the row of the block's first point begins and that of its last point ends: a tile, a sum of
-// its first rows' weights, and how many points lie before it.
-struct RunEdges {
-  std::uint32_t tile[2];
-  std::uint64_t boundary[2];
-  std::uint32_t points[2];
-};
-
-// Eight neighbouring lanes look for the row of one point: a lane loads the weight of 32 rows of
-// the point's tile, then four codes of the part that holds it.
-constexpr std::uint32_t kTeam = 8, kTeams = kThreads / kTeam;
-static_assert(kTeam == kTileParts && kTeam * 4 == kPartRows);
-
-// The last lane of the team with `holds`; lane 0 of a team always holds.
-__device__ __forceinline__ std::uint32_t last_lane(bool holds) {
-  const std::uint32_t lanes = __ballot_sync(kAllLanes, holds);
-  const std::uint32_t team = threadIdx.x % 32 / kTeam;
-  return 31 - static_cast<std::uint32_t>(
-                  __clz(static_cast<int>(lanes >> (kTeam * team) & ((1U << kTeam) - 1))));
-}
-template <class T>
-__device__ __forceinline__ T of_lane(T value, std::uint32_t lane) {
-  return __shfl_sync(kAllLanes, value, static_cast<int>(lane), kTeam);
-}
-// The sum of the lanes before this one, modulo 2^32.
-__device__ __forceinline__ std::uint32_t team_before(std::uint32_t value) {
-  const std::uint32_t lane = threadIdx.x % kTeam;
-  std::uint32_t inclusive = value;
-#pragma unroll
-  for (std::uint32_t distance = 1; distance < kTeam; distance *= 2) {
-    const std::uint32_t other = __shfl_up_sync(kAllLanes, inclusive, distance, kTeam);
-    if (lane >= distance) inclusive += other;
-  }
-  return inclusive - value;
-}
 
 // A point's tile, and the limit: the sum of weights before its row is at most this. A row owns the
 // points from scale * its boundary on, so the owner is the last row whose boundary is not above the
@@ -335,22 +351,12 @@ struct PointPlace {
   std::uint32_t tile, limit;
 };
 template <DrawKind kKind>
-__device__ __forceinline__ PointPlace place_point(const SelectShared& shared,
-                                                  const Points<kKind>& points, std::uint32_t s,
-                                                  std::uint32_t tiles, std::int32_t max_exponent) {
+__device__ __forceinline__ PointPlace place_in_tile(const SelectShared& shared,
+                                                    const Points<kKind>& points, std::uint32_t s,
+                                                    std::uint64_t at, std::uint32_t tile,
+                                                    std::uint32_t tiles,
+                                                    std::int32_t max_exponent) {
   constexpr bool flash = kKind == DrawKind::kFlash;
-  const std::uint64_t at = flash ? s : points.point(s);
-  std::uint32_t tile = 0, end = tiles;  // the last tile that begins at or before the point
-  while (end - tile > 1) {
-    const std::uint32_t middle = (tile + end) / 2;
-    const std::uint64_t begin =
-        flash ? shared.first[middle] : points.budget * shared.tile_begin[middle];
-    if (begin <= at) {
-      tile = middle;
-    } else {
-      end = middle;
-    }
-  }
   if constexpr (flash) {
     const std::uint32_t first = shared.first[tile], scale = shared.first[tile + 1] - first;
     const SystematicPoints own{shared.sorted[tile], shared.sorted[tiles + tile]};
@@ -362,6 +368,36 @@ __device__ __forceinline__ PointPlace place_point(const SelectShared& shared,
   const std::uint64_t residual = at - points.budget * shared.tile_begin[tile];
   const std::uint64_t unit = quotient(residual, points.budget, points.inverse_budget);
   return {tile, static_cast<std::uint32_t>((((unit + 1) << shift) - 1) >> kMassGuardBits)};
+}
+
+// Where point s lies and where a tile begins, on one scale: of flash the numbers of the points.
+template <DrawKind kKind>
+__device__ __forceinline__ std::uint64_t scaled_point(const Points<kKind>& points,
+                                                      std::uint32_t s) {
+  return kKind == DrawKind::kFlash ? s : points.point(s);
+}
+template <DrawKind kKind>
+__device__ __forceinline__ std::uint64_t scaled_begin(const SelectShared& shared,
+                                                      const Points<kKind>& points,
+                                                      std::uint32_t tile) {
+  return kKind == DrawKind::kFlash ? shared.first[tile] : points.budget * shared.tile_begin[tile];
+}
+
+template <DrawKind kKind>
+__device__ __forceinline__ PointPlace place_point(const SelectShared& shared,
+                                                  const Points<kKind>& points, std::uint32_t s,
+                                                  std::uint32_t tiles, std::int32_t max_exponent) {
+  const std::uint64_t at = scaled_point(points, s);
+  std::uint32_t tile = 0, end = tiles;  // the last tile that begins at or before the point
+  while (end - tile > 1) {
+    const std::uint32_t middle = (tile + end) / 2;
+    if (scaled_begin(shared, points, middle) <= at) {
+      tile = middle;
+    } else {
+      end = middle;
+    }
+  }
+  return place_in_tile(shared, points, s, at, tile, tiles, max_exponent);
 }
 
 // How many points lie below `boundary`, a sum of weights of the tile's first rows.
@@ -381,115 +417,6 @@ __device__ inline std::uint32_t points_below(const SelectShared& shared,
   if (bound <= offset) return begin;
   return begin +
          static_cast<std::uint32_t>(quotient(bound - offset + mass - 1, mass, inverse(mass)));
-}
-
-// A team's search for the row of one point: first the 32 rows that hold it, then the row.
-struct RowSearch {
-  PointPlace place;
-  std::uint32_t part;    // weight of this lane's 32 rows of the tile
-  std::uint32_t before;  // weights before the 32 rows that hold the owner
-  std::uint32_t first_row;
-  uint2 codes;
-
-  __device__ __forceinline__ void load_parts(const Workspace& w, std::size_t first_slot) {
-    part = w.part[(first_slot + place.tile) * kTileParts + threadIdx.x % kTeam];
-  }
-  __device__ __forceinline__ void load_codes(const Workspace& w, std::size_t first_slot) {
-    const std::uint32_t sum = team_before(part);
-    const std::uint32_t lane = last_lane(sum <= place.limit);
-    before = of_lane(sum, lane);
-    first_row = place.tile * kTileRows + lane * kPartRows;
-    codes = *reinterpret_cast<const uint2*>(w.code + first_slot * kTileRows + first_row +
-                                            4 * (threadIdx.x % kTeam));
-  }
-  // In the lane that holds the owner: its row, and where it begins and ends among the tile's
-  // weights.
-  struct Found {
-    bool here;
-    std::uint32_t row, begin;
-    std::uint64_t end;
-  };
-  __device__ __forceinline__ Found find(const std::uint32_t* lut) const {
-    std::uint32_t weight[4], sum = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const std::uint32_t pair = i < 2 ? codes.x : codes.y;
-      weight[i] = weight_of_code(static_cast<std::uint16_t>(pair >> (i % 2 * 16)), lut);
-      sum += weight[i];
-    }
-    std::uint32_t at = before + team_before(sum);
-    const bool here = last_lane(at <= place.limit) == threadIdx.x % kTeam;
-    std::uint32_t row = 0, own = weight[0], end = at;
-#pragma unroll
-    for (std::uint32_t i = 0; i < 3; ++i) {
-      end += weight[i];
-      if (end <= place.limit) {
-        row = i + 1;
-        at = end;
-        own = weight[i + 1];
-      }
-    }
-    return {here, first_row + 4 * (threadIdx.x % kTeam) + row, at, std::uint64_t{at} + own};
-  }
-};
-
-template <int kAtOnce>
-__device__ inline void find_rows(const Workspace& w, SelectShared& shared, const PointRange& range,
-                                 std::size_t first_slot, RunEdges& edges) {
-#pragma unroll 1
-  for (std::uint32_t base = range.begin; base < range.end; base += kAtOnce * kTeams) {
-    RowSearch search[kAtOnce];
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      // Teams past the end go along with the last point and store nothing.
-      const std::uint32_t s = min(base + i * kTeams + threadIdx.x / kTeam, range.end - 1);
-      search[i].place = {shared.row[s], shared.start[s]};
-      search[i].load_parts(w, first_slot);
-    }
-    __syncthreads();  // every team has its places before rows take theirs
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) search[i].load_codes(w, first_slot);
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const std::uint32_t s = base + i * kTeams + threadIdx.x / kTeam;
-      const RowSearch::Found found = search[i].find(shared.lut);
-      if (!found.here || s >= range.end) continue;
-      shared.row[s] = found.row;
-      if (s == range.begin) {
-        edges.tile[0] = search[i].place.tile;
-        edges.boundary[0] = found.begin;
-      }
-      if (s + 1 == range.end) {
-        edges.tile[1] = search[i].place.tile;
-        edges.boundary[1] = found.end;
-      }
-    }
-  }
-}
-
-// Fills shared.row of this block's points, and the edges: for thread 0 at once, for the others
-// after the next barrier.
-template <DrawKind kKind>
-__device__ inline void select_points(const LaunchArguments& a, SelectShared& shared,
-                                     const Points<kKind>& points, const PointRange& range,
-                                     std::size_t first_slot, std::uint32_t tiles,
-                                     std::int32_t max_exponent, RunEdges& edges) {
-  for (std::uint32_t s = range.begin + threadIdx.x; s < range.end; s += kThreads) {
-    const PointPlace place = place_point(shared, points, s, tiles, max_exponent);
-    shared.row[s] = place.tile;
-    shared.start[s] = place.limit;
-  }
-  __syncthreads();
-  if (range.end - range.begin <= kTeams) {
-    find_rows<1>(a.workspace, shared, range, first_slot, edges);
-  } else {
-    find_rows<4>(a.workspace, shared, range, first_slot, edges);
-  }
-  __syncthreads();
-  // Thread 0 reads them after its own, or after the next barrier.
-  if (threadIdx.x < 2 && range.begin < range.end)
-    edges.points[threadIdx.x] = points_below(shared, points, edges.tile[threadIdx.x], tiles,
-                                             edges.boundary[threadIdx.x], max_exponent);
 }
 
 }  // namespace stoat::gpu

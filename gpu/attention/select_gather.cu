@@ -1,89 +1,29 @@
 // Select and gather of one query head from its codes: the rows that own its points (select.cuh),
 // their V rows added up in fp32. Grid: [splits, batch * q_heads].
 //
-// The blocks of a head share its points evenly; counts do not depend on how many they are, and the
-// last block adds their sums in a fixed order.
+// The blocks of a head share its points evenly (few.cuh where that is at most 32 points a block,
+// else stream.cuh); counts do not depend on how many they are, and the first block adds their sums
+// in a fixed order.
 #include <cstdint>
 
+#include "gpu/attention/few.cuh"
 #include "gpu/attention/gather.cuh"
 #include "gpu/attention/select.cuh"
+#include "gpu/attention/stream.cuh"
 
 namespace stoat::gpu {
 namespace {
 
-// A run of points on one row belongs to the block that has its first point.
-__device__ __forceinline__ bool begins_run(const SelectShared& shared, const PointRange& range,
-                                           const RunEdges& edges, std::uint32_t s) {
-  return s == range.begin ? edges.points[0] >= s : shared.row[s] != shared.row[s - 1];
-}
-
-// The block's runs: shared.start[i] is the first point of the i-th. Returns how many.
-__device__ std::uint32_t find_runs(SelectShared& shared, const PointRange& range,
-                                   const RunEdges& edges) {
-  std::uint32_t runs = 0;
-  for (std::uint32_t base = range.begin; base < range.end; base += kThreads) {
-    const std::uint32_t s = base + threadIdx.x;
-    const bool head = s < range.end && begins_run(shared, range, edges, s);
-    const Scan<std::uint32_t> scan = block_scan<std::uint32_t>(head ? 1 : 0);
-    if (head) shared.start[runs + scan.before] = s;
-    runs += scan.total;
-  }
-  if (threadIdx.x == 0) shared.start[runs] = edges.points[1];
-  __syncthreads();
-  return runs;
-}
-
-__device__ void write_trace(const DecodeParams& p, const SelectShared& shared,
-                            const PointRange& range, const RunEdges& edges, std::uint32_t runs,
-                            std::size_t head) {
-  const TraceSink& sink = p.trace;
-  const std::size_t base = head * sink.capacity;
-  for (std::uint32_t s = range.begin + threadIdx.x; s < min(range.end, sink.capacity);
-       s += kThreads) {
-    if (begins_run(shared, range, edges, s)) continue;
-    sink.row[base + s] = shared.row[s];
-    sink.count[base + s] = 0;
-  }
-  std::uint32_t lost = 0;
-  for (std::uint32_t i = threadIdx.x; i < runs; i += kThreads) {
-    const std::uint32_t s = shared.start[i];
-    if (s < sink.capacity) {
-      sink.row[base + s] = shared.row[s];
-      sink.count[base + s] = static_cast<std::uint16_t>(shared.start[i + 1] - s);
-    } else {
-      ++lost;
-    }
-  }
-  if (lost > 0) {
-    atomicAdd(sink.lost, lost);
-    atomicOr(p.status, kTraceOverflow);
-  }
-}
-
-// A run's row and what it weighs before the scale of the head: its count, for flash rescaled by the
-// tile's mass.
-__device__ __forceinline__ WeightedRow weighted_run(const SelectShared& shared, std::uint32_t run,
-                                                    bool flash, float inverse_total) {
-  const std::uint32_t row = shared.row[shared.start[run]];
-  float weight = static_cast<float>(shared.start[run + 1] - shared.start[run]);
-  if (flash) {
-    const std::uint32_t tile = row / kTileRows;
-    const std::uint64_t mass = shared.tile_begin[tile + 1] - shared.tile_begin[tile];
-    weight *= static_cast<float>(mass) * inverse_total /
-              static_cast<float>(shared.first[tile + 1] - shared.first[tile]);
-  }
-  return {row, weight};
-}
-
 // Codes that nobody reads again need not be written to memory. Every block of the head has read
-// them when this one is here (store_head).
+// them when its first block has stored the head.
 __device__ void discard_codes(const LaunchArguments& a, const GatherShare& share,
                               std::uint32_t tiles) {
+  if (share.split != 0) return;
+  __syncthreads();
   constexpr std::uint32_t kLine = 64;  // codes: 128 bytes
   std::uint16_t* codes =
       a.workspace.code + share.head * static_cast<std::size_t>(a.tiles_capacity) * kTileRows;
-  for (std::uint32_t i = share.split * kThreads + threadIdx.x; i < tiles * (kTileRows / kLine);
-       i += share.splits * kThreads)
+  for (std::uint32_t i = threadIdx.x; i < tiles * (kTileRows / kLine); i += kThreads)
     asm volatile("discard.global.L2 [%0], 128;" ::"l"(codes + i * kLine) : "memory");
 }
 
@@ -102,7 +42,8 @@ class ScoreWait {
     }
     slot_ = sequence;
     if (tiles > 0 && threadIdx.x == 0) {
-      while (load_acquire(a.workspace.ready + slot_) < tiles * p.kv_heads) __nanosleep(20);
+      while (load_relaxed(a.workspace.ready + slot_) < tiles * p.kv_heads) __nanosleep(20);
+      __threadfence();
     }
     __syncthreads();
     const std::uint32_t readers = p.q_heads * share.splits;
@@ -118,9 +59,9 @@ class ScoreWait {
   ScoreWait& operator=(const ScoreWait&) = delete;
 
  private:
-  __device__ static std::uint32_t load_acquire(const std::uint32_t* address) {
+  __device__ static std::uint32_t load_relaxed(const std::uint32_t* address) {
     std::uint32_t value;
-    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+    asm volatile("ld.relaxed.gpu.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
     return value;
   }
   const LaunchArguments& a_;
@@ -133,13 +74,13 @@ template <class Element, int kHeadDim, DrawKind kKind, bool kTrace>
 __global__ __launch_bounds__(kThreads,
                              4) void select_gather(const __grid_constant__ LaunchArguments a) {
   extern __shared__ uint4 dynamic_shared[];
-  __shared__ float sums[kHeadDim];
-  __shared__ RunEdges edges;
+  __shared__ ClusterSums<kHeadDim> cluster;
   const DecodeParams& p = a.params;
   SelectShared shared;
   shared.place(reinterpret_cast<std::uint64_t*>(dynamic_shared), p, a.tiles_capacity);
   load_lut(a.workspace, shared.lut);
   const GatherShare share(a);
+  cluster.begin(share);
   const std::size_t head = share.head;
   const std::uint32_t sequence = share.head / p.q_heads, query_head = share.head % p.q_heads;
   // The lengths are not written by the score kernel, which has waited for those before it.
@@ -151,8 +92,10 @@ __global__ __launch_bounds__(kThreads,
   Points<kKind> points{
       p.method,         site, 0, draw_u64(site, Purpose::kValue, 0), p.budget, shared.sorted,
       inverse(p.budget)};
-  const ScoreWait wait(a, share, sequence, tiles);
+  draw_early(shared, points, tiles);
+  // The next kernel may take the room that the score kernel leaves: K is on its way meanwhile.
   let_next_kernel_start();
+  const ScoreWait wait(a, share, sequence, tiles);
   if (context == 0) return refuse_head<Element>(p, share, kBadContext);
   const std::size_t first_slot = head * a.tiles_capacity;
   record_scores(a, share, tiles);
@@ -164,19 +107,18 @@ __global__ __launch_bounds__(kThreads,
   points.total = ruler.total;
   points.offset = mulhi64(points.offset, ruler.total);
   // The host refuses flash with fewer samples than tiles, so this does not fail.
-  if (!prepare_points(a.workspace, shared, points, first_slot, tiles))
-    return refuse_head<Element>(p, share, kBadContext);
+  if (!prepare_points(shared, points, tiles)) return refuse_head<Element>(p, share, kBadContext);
   const std::uint32_t splits = share.splits;
   const PointRange range{p.budget * share.split / splits, p.budget * (share.split + 1) / splits};
-  select_points(a, shared, points, range, first_slot, tiles, ruler.max_exponent, edges);
-  const std::uint32_t runs = find_runs(shared, range, edges);
-  if constexpr (kTrace) write_trace(p, shared, range, edges, runs, head);
   const RowAddress<Element> values(a, p.v, sequence, query_head / (p.q_heads / p.kv_heads));
   constexpr bool flash = kKind == DrawKind::kFlash;
-  const float inverse_total = 1.0F / static_cast<float>(ruler.total);
-  gather<Element, kHeadDim>(
-      values, runs,
-      [&](std::uint32_t run) { return weighted_run(shared, run, flash, inverse_total); }, sums);
+  // The same for all blocks of a head, which share its points in different ways.
+  const bool few = p.budget >= splits && p.budget <= kFewPoints * splits;
+  const float sum =
+      few ? gather_few_points<Element, kHeadDim, kKind, kTrace>(
+                a, shared, points, range, values, share.head, tiles, ruler.max_exponent)
+          : gather_points<Element, kHeadDim, kKind, kTrace>(a, shared, points, range, values,
+                                                            share.head, tiles, ruler.max_exponent);
   const float scale = flash ? 1.0F : 1.0F / static_cast<float>(p.budget);
   if (p.lse && share.split == 0 && threadIdx.x == 0) {
     // Z counts 2^(x - e_max) in units of 2^-30.
@@ -184,7 +126,7 @@ __global__ __launch_bounds__(kThreads,
                    static_cast<float>(ruler.max_exponent)) /
                   kLog2E;
   }
-  store_head<Element, kHeadDim>(a, share, sums, scale);
+  store_head<Element, kHeadDim>(a, share, cluster, sum, scale);
   if (a.signals && !p.keep_codes && sequence + 1 < p.batch && splits <= kMaxGatherCluster)
     discard_codes(a, share, tiles);
 }

@@ -269,13 +269,14 @@ template <class Element, int kHeadDim>
 __global__ __launch_bounds__(kThreads,
                              2) void select_topk(const __grid_constant__ LaunchArguments a) {
   extern __shared__ uint4 dynamic_shared[];
-  __shared__ float sums[kHeadDim];
+  __shared__ ClusterSums<kHeadDim> cluster;
   const DecodeParams& p = a.params;
   TopKShared shared;
   shared.place(reinterpret_cast<std::uint64_t*>(dynamic_shared), p.budget, a.tiles_capacity);
   wait_for_previous_kernel();
   let_next_kernel_start();
   const GatherShare share(a);
+  cluster.begin(share);
   const std::size_t head = share.head;
   const std::uint32_t sequence = share.head / p.q_heads, query_head = share.head % p.q_heads;
   const std::uint32_t context = context_of(p, sequence);
@@ -292,18 +293,15 @@ __global__ __launch_bounds__(kThreads,
   const float total = sum_weights(shared, k);
   const std::uint32_t begin = k * share.split / splits, end = k * (share.split + 1) / splits;
   const RowAddress<Element> values(a, p.v, sequence, query_head / (p.q_heads / p.kv_heads));
-  gather<Element, kHeadDim>(
-      values, end - begin,
-      [&](std::uint32_t i) {
-        return WeightedRow{shared.row[begin + i], shared.weight[begin + i]};
-      },
-      sums);
+  const float sum = gather<Element, kHeadDim>(values, end - begin, [&](std::uint32_t i) {
+    return WeightedRow{shared.row[begin + i], shared.weight[begin + i]};
+  });
   if (p.lse && share.split == 0 && threadIdx.x == 0) {
     const double best =
         static_cast<double>(distances.max_exponent) - static_cast<double>(nearest) / kWeightLutSize;
     p.lse[head] = (static_cast<float>(best) + log2f(total)) / kLog2E;
   }
-  store_head<Element, kHeadDim>(a, share, sums, 1.0F / total);
+  store_head<Element, kHeadDim>(a, share, cluster, sum, 1.0F / total);
 }
 
 template <class Element, int kHeadDim>

@@ -8,23 +8,32 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "gpu/attention/score_encode.cuh"
 #include "gpu/attention/ternary_score.h"
 
 namespace stoat::gpu {
 
-constexpr std::uint32_t kBatch = 4;  // features of one step of the queue that reads them
-constexpr std::uint32_t kMaxHeadDim = 128;
-constexpr std::uint32_t kListSize = kMaxHeadDim + kBatch;
+constexpr std::uint32_t kStepFeatures = 8;  // what one product of the tensor cores adds up
+constexpr std::uint32_t kMaxSteps = 128 / kStepFeatures;
 
 // What a warp adds up: the features of its group that some head touches, in increasing order, in
-// whole steps: the last one is filled up with the last feature again, of weight 0.
-template <int kHeads>
+// whole steps: the last one is filled up with features of weight 0.
+template <class Weight, int kHeads>
 struct FeatureList {
-  alignas(16) float weight[kListSize][kHeads];
-  alignas(16) std::uint32_t offset[kListSize];  // bytes from a row's feature 0
-  float scale[kHeads];                          // NaN: the query is damaged
+  static constexpr int kGroup = kHeads;
+  alignas(16) Weight weight[kMaxSteps][kHeads][kStepFeatures];
+  alignas(16) std::uint32_t offset[kMaxSteps * kStepFeatures];  // bytes from a row's feature 0
+  float scale[kHeads];                                          // NaN: the query is damaged
+
+  __device__ __forceinline__ void put(std::uint32_t place, int head, float value) {
+    if constexpr (std::is_same_v<Weight, float>) {
+      weight[place / kStepFeatures][head][place % kStepFeatures] = value;
+    } else {
+      weight[place / kStepFeatures][head][place % kStepFeatures] = narrow<Weight>(value);
+    }
+  }
 };
 
 // The query heads that share a KV head, at one step of one sequence.
@@ -76,36 +85,36 @@ struct Places {
       total += static_cast<std::uint32_t>(__popc(lanes));
     }
   }
-  __device__ __forceinline__ std::uint32_t steps() const { return (total + kBatch - 1) / kBatch; }
+  __device__ __forceinline__ std::uint32_t steps() const {
+    return (total + kStepFeatures - 1) / kStepFeatures;
+  }
 };
 
 // Offsets of what was touched, and the filling of the last step.
-template <int kHeads>
+template <class List>
 __device__ __forceinline__ void list_offsets(const Places& places, std::uint32_t touched,
-                                             std::uint32_t feature_stride,
-                                             FeatureList<kHeads>& list) {
+                                             std::uint32_t feature_stride, List& list) {
   const std::uint32_t lane = threadIdx.x % 32;
   std::uint32_t place = places.mine;
 #pragma unroll
   for (std::uint32_t i = 0; i < 4; ++i) {
     if ((touched >> 8 * i & 255) != 0) list.offset[place++] = 2 * (4 * lane + i) * feature_stride;
   }
-  __syncwarp();
   const std::uint32_t extra = places.total + lane;
-  if (extra < places.steps() * kBatch) {
-    list.offset[extra] = list.offset[places.total - 1];
+  if (extra < places.steps() * kStepFeatures) {
+    list.offset[extra] = 0;
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) list.weight[extra][h] = 0;
+    for (int h = 0; h < List::kGroup; ++h) list.put(extra, h, 0);
   }
   __syncwarp();
 }
 
 // The rest of the list: counts (a byte a feature) become weights by `weight(h, i, count)`.
-template <int kHeads, class Weight>
+template <int kHeads, class WeightOf, class List>
 __device__ __forceinline__ void list_weights(const DecodeParams& p, const Places& places,
                                              const std::uint32_t (&count)[kHeads],
-                                             const float (&c)[kHeads], const Weight& weight,
-                                             FeatureList<kHeads>& list) {
+                                             const float (&c)[kHeads], const WeightOf& weight,
+                                             List& list) {
   const std::uint32_t lane = threadIdx.x % 32;
   std::uint32_t touched = 0, place = places.mine;
 #pragma unroll
@@ -114,11 +123,7 @@ __device__ __forceinline__ void list_weights(const DecodeParams& p, const Places
   for (int i = 0; i < 4; ++i) {
     if ((touched >> 8 * i & 255) == 0) continue;
 #pragma unroll
-    for (int h = 0; h < kHeads; h += 4)
-      reinterpret_cast<float4*>(list.weight[place])[h / 4] = make_float4(
-          weight(h, i, count[h] >> 8 * i & 255), weight(h + 1, i, count[h + 1] >> 8 * i & 255),
-          weight(h + 2, i, count[h + 2] >> 8 * i & 255),
-          weight(h + 3, i, count[h + 3] >> 8 * i & 255));
+    for (int h = 0; h < kHeads; ++h) list.put(place, h, weight(h, i, count[h] >> 8 * i & 255));
     ++place;
   }
   float own = 0;
@@ -130,13 +135,12 @@ __device__ __forceinline__ void list_weights(const DecodeParams& p, const Places
   __syncwarp();
 }
 
-// Draws in every coupling, as the specification says it; returns the steps of the list. `record`:
-// this warp tells what was drawn.
-template <class Element, int kHeads>
+// Draws in every coupling, as the specification says it; returns how many features it lists.
+// `record`: this warp tells what was drawn.
+template <class Element, int kHeads, class List>
 __device__ __noinline__ std::uint32_t draw_exactly(const DecodeParams& p, HeadGroup group,
                                                    const Element* source, bool record,
-                                                   std::uint32_t feature_stride,
-                                                   FeatureList<kHeads>& list) {
+                                                   std::uint32_t feature_stride, List& list) {
   const std::uint32_t lane = threadIdx.x % 32, draws = p.ternary.draws;
   const std::size_t bytes = p.head_dim / 8;
   const TernaryCoupling coupling = p.ternary.coupling;
@@ -200,7 +204,7 @@ __device__ __noinline__ std::uint32_t draw_exactly(const DecodeParams& p, HeadGr
                                        coupling);
       },
       list);
-  return places.steps();
+  return places.total;
 }
 
 // Coupled draws, from their uniforms to the list.
@@ -253,8 +257,9 @@ struct CoupledDraw {
     for (int h = 0; h < kHeads; ++h) some |= count[h];
     return some;
   }
+  template <class List>
   __device__ __forceinline__ void weights(const DecodeParams& p, const Places& places,
-                                          FeatureList<kHeads>& list) const {
+                                          List& list) const {
     list_weights(
         p, places, count, c,
         [&](int h, int i, std::uint32_t n) {

@@ -10,12 +10,13 @@
 
 namespace stoat::gpu {
 
-constexpr std::uint32_t kStages = 3;  // steps in shared memory: 6 KB a warp; more are no faster
-constexpr std::uint32_t kRowsOfLane = 8;
+constexpr std::uint32_t kStages = 2;      // steps in shared memory, 4 KB each; more are no faster
+constexpr std::uint32_t kChunkRows = 8;   // 16 bytes of a feature
 constexpr std::uint32_t kTilesAhead = 8;  // a power of two above kStages
-constexpr std::uint32_t kAskAhead = 4;    // steps: longer than an atomic operation takes
-constexpr std::uint32_t kSlotBytes = kTileRows * 2;
-constexpr std::uint32_t kRingBytes = kWarps * kStages * kBatch * kSlotBytes;
+constexpr std::uint32_t kAskAhead = 2;    // steps: longer than an atomic operation takes
+constexpr std::uint32_t kFeatureBytes = kTileRows * 2;
+constexpr std::uint32_t kStepBytes = kStepFeatures * kFeatureBytes;
+constexpr std::uint32_t kRingBytes = kStages * kStepBytes;  // of a warp
 
 // The tiles of a warp: the first is given, every further one belongs to the warp of the same KV
 // head that asks for it first, since multiprocessors are not served equally fast. The copies run
@@ -48,25 +49,29 @@ struct Tiles {
   }
 };
 
-// This lane's queue of copies: steps of kBatch features, tile after tile of its warp. Copies are
-// without conditions: a lane past the end copies the rows of the tile's first lane.
+// A warp's queue of copies: steps of kStepFeatures features, tile after tile. Feature u of a step
+// lies in a row of 512 bytes, its chunk c (8 rows) at place c ^ u: neither copies nor the tensor
+// cores' loads have bank conflicts. Rows past the end and features past the list are zeros.
 struct Queue {
   const LaunchArguments& a;
   const std::uint32_t* offset;  // the list
-  unsigned base;                // this lane's part of the ring, in the shared window
+  unsigned ring;                // this warp's, in the shared window
   std::uint32_t context;
   const std::byte* features;    // contiguous: of this sequence and KV head; paged: of page 0
   const std::int32_t* indices;  // paged
   std::uint64_t policy;
   // State.
   std::uint32_t tile;
-  std::uint32_t steps = 0, step = 0;
-  unsigned fill = 0, take = 0;
+  std::uint32_t listed = 0, step = 0;  // features
+  unsigned fill = ring, take = ring;
   const std::byte* rows = nullptr;  // of this lane in `tile`
 
+  __device__ __forceinline__ std::uint32_t steps() const {
+    return (listed + kStepFeatures - 1) / kStepFeatures;
+  }
   __device__ __forceinline__ void enter() {
     const DecodeParams& p = a.params;
-    std::size_t row = tile * kTileRows + kRowsOfLane * (threadIdx.x % 32);
+    std::size_t row = tile * kTileRows + kChunkRows * (threadIdx.x % 32);
     if (row >= context) row = tile * kTileRows;
     if (indices) {
       const auto page = static_cast<std::size_t>(indices[row >> a.page_shift]);
@@ -74,50 +79,64 @@ struct Queue {
     }
     rows = features + 2 * row;
   }
-  __device__ __forceinline__ unsigned slot(unsigned stage, std::uint32_t u) const {
-    return base + (stage * kBatch + u) * kSlotBytes;
+  __device__ __forceinline__ void copy(std::uint32_t u, std::uint32_t from) const {
+    const unsigned to = ((fill + 16 * (threadIdx.x % 32)) ^ 16 * u) + u * kFeatureBytes;
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to),
+                 "l"(rows + from), "l"(policy)
+                 : "memory");
+  }
+  __device__ __forceinline__ void copy(std::uint32_t u, std::uint32_t from, int bytes) const {
+    const unsigned to = ((fill + 16 * (threadIdx.x % 32)) ^ 16 * u) + u * kFeatureBytes;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(rows + from),
+                 "r"(bytes)
+                 : "memory");
   }
   __device__ __forceinline__ void push(Tiles& tiles) {
     if (tile < tiles.count) {
-      const uint4 from = *reinterpret_cast<const uint4*>(offset + step * kBatch);
+      const uint4 low = *reinterpret_cast<const uint4*>(offset + step),
+                  high = *reinterpret_cast<const uint4*>(offset + step + 4);
+      if (step + kStepFeatures <= listed && (tile + 1) * kTileRows <= context) {
 #pragma unroll
-      for (std::uint32_t u = 0; u < kBatch; ++u) {
-        asm volatile(
-            "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(slot(fill, u)),
-            "l"(rows + word(from, static_cast<int>(u))), "l"(policy)
-            : "memory");
+        for (std::uint32_t u = 0; u < kStepFeatures; ++u)
+          copy(u, word(u < 4 ? low : high, static_cast<int>(u % 4)));
+      } else {
+        const int row = static_cast<int>(tile * kTileRows + kChunkRows * (threadIdx.x % 32));
+        const int bytes = 2 * min(max(static_cast<int>(context) - row, 0), 8);
+#pragma unroll
+        for (std::uint32_t u = 0; u < kStepFeatures; ++u)
+          copy(u, word(u < 4 ? low : high, static_cast<int>(u % 4)), step + u < listed ? bytes : 0);
       }
-      if (step + kAskAhead == steps || (step == 0 && steps < kAskAhead)) tiles.ask();
-      if (++step == steps) {
+      if (step / kStepFeatures + kAskAhead == steps() || (step == 0 && steps() < kAskAhead))
+        tiles.ask();
+      step += kStepFeatures;
+      if (step >= listed) {
         step = 0;
         tile = tiles.next();
         if (tile < tiles.count) enter();
       }
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
-    fill = fill + 1 == kStages ? 0 : fill + 1;
+    fill = fill + kStepBytes == ring + kRingBytes ? ring : fill + kStepBytes;
   }
-  // The step that is worked on leaves the other kStages - 1 on their way.
+  // The oldest step is there for all lanes.
   __device__ __forceinline__ void wait() const {
-    asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
+    asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 1) : "memory");
+    __syncwarp();
   }
-  __device__ __forceinline__ uint4 load(std::uint32_t u) const {
-    uint4 data;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(data.x), "=r"(data.y), "=r"(data.z), "=r"(data.w)
-                 : "r"(slot(take, u))
-                 : "memory");
-    return data;
+  // All lanes have read it: the next copies take its place.
+  __device__ __forceinline__ void taken(Tiles& tiles) {
+    __syncwarp();
+    take = take + kStepBytes == ring + kRingBytes ? ring : take + kStepBytes;
+    push(tiles);
   }
-  __device__ __forceinline__ void taken() { take = take + 1 == kStages ? 0 : take + 1; }
 };
 
-// The first copies; queue.steps is known.
+// The first copies; queue.listed is known.
 __device__ __forceinline__ void start(Queue& queue, Tiles& tiles) {
   tiles.put(queue.tile);
-  if (queue.steps == 0) queue.tile = tiles.count;  // nothing to copy for an all-zero query
+  if (queue.listed == 0) queue.tile = tiles.count;  // nothing to copy for an all-zero query
 #pragma unroll
-  for (std::uint32_t n = 0; n + 1 < kStages; ++n) queue.push(tiles);
+  for (std::uint32_t n = 0; n < kStages; ++n) queue.push(tiles);
 }
 
 }  // namespace stoat::gpu

@@ -2,12 +2,17 @@
 //
 //   x(row) = scale * sum of weight_d * k_d(row) over the features d that the group touched,
 //
-// in increasing d, fp32, one rounding a feature, then one multiplication. Independent and coupled
-// draws: weight is a signed count of at most B (B = 1: additions and subtractions only, which this
-// hardware does as multiply-add by +-1 at the same cost), scale holds the normaliser. Group-mean:
-// weight is the estimate of the feature, one multiplication each. What remains besides: one
-// multiplication a row and head (scale), into which log2(e) and sm_scale are folded. A NaN or an
-// infinity in a feature that a head touches damages the row for the whole group.
+// in fp32, then one multiplication. Independent and coupled draws: weight is a signed count of at
+// most B (B = 1: additions and subtractions only, which tensor cores do as products by +-1), scale
+// holds the normaliser. The order of the additions is the hardware's. It cannot matter where all
+// products are multiples of a unit and their magnitudes sum to less than 2^24 of it, as those of
+// nearly all rows of 16-bit keys do: there x is the twin's, bit for bit; elsewhere it is off by the
+// rounding of a few additions. Group-mean: weight is the estimate of the feature, one
+// multiplication each, in increasing d, one rounding a feature.
+//
+// What remains besides: one multiplication a row and head (scale), into which log2(e) and sm_scale
+// are folded. A NaN or an infinity in a feature that a head touches damages its tile for the whole
+// group.
 #pragma once
 
 #include <cmath>

@@ -160,10 +160,13 @@ TEST(GpuDecodeParams, SplitsFillTheDeviceAndNeverExceedTheWork) {
   const Splits four = choose_splits(llama(Method::kProp, 128), 132);
   EXPECT_EQ(four.score, 264U);          // blocks at once, through the batch
   EXPECT_EQ(four.whole_sequences, 3U);  // a block a head beside the score pass,
-  EXPECT_EQ(four.gather, 8U);           // and 256 blocks for the last sequence
+  EXPECT_EQ(four.gather, 4U);           // and 128 blocks for the last sequence
   const Splits large = choose_splits(llama(Method::kProp, 1024), 132);
-  EXPECT_EQ(large.whole_sequences, 0U);
-  EXPECT_EQ(large.gather, 4U);  // 512 blocks
+  EXPECT_EQ(large.whole_sequences, 1U);  // whole heads take longer: the last three are shared
+  EXPECT_EQ(large.gather, 4U);
+  const Splits largest = choose_splits(llama(Method::kProp, 2048), 132);
+  EXPECT_EQ(largest.whole_sequences, 0U);
+  EXPECT_EQ(largest.gather, 4U);  // 512 blocks
   EXPECT_EQ(choose_splits(llama(Method::kTopK, 128), 132).gather, 2U);
   DecodeParams many = llama(Method::kDense, 0);
   many.batch = 64;

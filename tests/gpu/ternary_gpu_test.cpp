@@ -1,11 +1,13 @@
-// The ternary score kernel: draws and codes equal to the CPU twin's with ==, features that no head
-// touches never looked at, and every gather behind it; and the kernels that write the caches.
-// Skipped without a device.
+// The ternary score kernel: draws equal to the CPU twin's with ==, so are codes wherever the order
+// of additions cannot matter (elsewhere they are within 1), features that no head touches never
+// looked at, and every gather behind it; and the kernels that write the caches. Skipped without a
+// device.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -103,6 +105,30 @@ std::string text_of(const TernaryOptions& options) {
          std::string(normaliser_name(options.normaliser)) + " B=" + std::to_string(options.draws);
 }
 
+// Codes that were compared, those of sums that no order of the additions rounds, those that differ.
+struct Tally {
+  std::size_t codes = 0, exact = 0, unequal = 0;
+};
+
+// The tensor cores add in an order of their own: codes are equal wherever that cannot matter, else
+// within 1. Group-mean weights are multiplied one by one: all codes are equal.
+void expect_codes(const TernaryCase& ternary, const TernaryScores& scores, const ScoreCodes& codes,
+                  Tally& tally) {
+  const ScoreCodes twin = encode_log2_scores(scores.x);
+  const bool in_order = ternary.options.coupling == TernaryCoupling::kGroupMean;
+  ASSERT_EQ(codes.code.size(), twin.code.size());
+  ASSERT_EQ(codes.exponent, twin.exponent) << text_of(ternary.options);
+  for (std::size_t row = 0; row < twin.code.size(); ++row) {
+    const int difference = codes.code[row] - twin.code[row];
+    const bool exact = in_order || scores.exact[row];
+    ASSERT_LE(std::abs(difference), exact ? 0 : 1)
+        << text_of(ternary.options) << ", context " << twin.code.size() << ", row " << row;
+    ++tally.codes;
+    tally.exact += exact ? 1 : 0;
+    tally.unequal += difference != 0 ? 1 : 0;
+  }
+}
+
 // Masks, signs and codes of every head against the twin; returns the share of features touched.
 double expect_draws_and_codes(const TernaryCase& ternary, const Result& result) {
   const AttentionCase& on = ternary.on;
@@ -110,6 +136,7 @@ double expect_draws_and_codes(const TernaryCase& ternary, const Result& result) 
   const std::uint32_t heads = on.shape().group;
   const float sm_scale = on.params().sm_scale;
   std::size_t touched = 0, features = 0;
+  Tally tally;
   for (std::uint32_t s = 0; s < on.batch(); ++s) {
     for (std::uint32_t kv_head = 0; kv_head < on.shape().kv_heads; ++kv_head) {
       const TernaryGroup group = ternary.group(s, kv_head);
@@ -122,20 +149,19 @@ double expect_draws_and_codes(const TernaryCase& ternary, const Result& result) 
       EXPECT_TRUE(std::equal(group.mask.begin(), group.mask.end(), mask_of));
       EXPECT_TRUE(std::equal(group.sign.begin(), group.sign.end(), sign_of));
       for (std::uint32_t h = 0; h < heads; ++h) {
-        const std::vector<float> x =
-            ternary_scores(group, ternary.options, h, on.keys(s, kv_head), sm_scale);
-        const ScoreCodes twin = encode_log2_scores(x);
-        const ScoreCodes codes = on.codes(result, s, kv_head * heads + h);
-        EXPECT_EQ(codes.exponent, twin.exponent) << text_of(ternary.options);
-        EXPECT_EQ(codes.code, twin.code)
-            << text_of(ternary.options) << ", context " << x.size() << ", head " << h;
+        expect_codes(ternary,
+                     ternary_scores(group, ternary.options, h, on.keys(s, kv_head), sm_scale),
+                     on.codes(result, s, kv_head * heads + h), tally);
       }
     }
   }
+  const std::size_t most = ternary.options.draws <= 3 ? tally.codes * 9 / 10 : 0;
+  EXPECT_GT(tally.exact, most) << text_of(ternary.options);
+  EXPECT_LE(1000 * tally.unequal, tally.codes) << text_of(ternary.options);
   return static_cast<double>(touched) / static_cast<double>(features);
 }
 
-TEST_F(TernaryOnDeviceSmall, DrawsAndCodesEqualTheTwinForEveryChoice) {
+TEST_F(TernaryOnDeviceSmall, DrawsEqualTheTwinAndCodesFollowItForEveryChoice) {
   for (const ElementType element : {ElementType::kBf16, ElementType::kFp16}) {
     for (const std::uint32_t head_dim : {64U, 128U}) {
       Shape shape = shape_of({1, 7, 255, 257, 1000}, element == ElementType::kBf16 ? 3 : 7);
@@ -160,7 +186,7 @@ TEST_F(TernaryOnDeviceSmall, DrawsAndCodesEqualTheTwinForEveryChoice) {
   }
 }
 
-TEST_F(TernaryOnDevice, CodesEqualTheTwinInLongContextsForEveryGroup) {
+TEST_F(TernaryOnDevice, CodesFollowTheTwinInLongContextsForEveryGroup) {
   for (const std::uint32_t group : {1U, 3U, 4U, 7U, 8U}) {
     AttentionCase on(shape_of({1, 4096, 32769, 300}, group), 90 + group);
     on.upload();
@@ -168,8 +194,7 @@ TEST_F(TernaryOnDevice, CodesEqualTheTwinInLongContextsForEveryGroup) {
       const TernaryCase ternary(on, {draws, TernaryCoupling::kCoupled, TernaryNormaliser::kMax});
       const Result result = on.run(ternary.params(Method::kProp, 128), true);
       const double share = expect_draws_and_codes(ternary, result);
-      std::printf("group %u, coupled, B=%u: %.3f of the features touched, codes equal\n", group,
-                  draws, share);
+      std::printf("group %u, coupled, B=%u: %.3f of the features touched\n", group, draws, share);
       if (HasFailure()) return;
     }
   }

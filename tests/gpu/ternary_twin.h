@@ -1,8 +1,9 @@
 // The CPU twin of the ternary score kernel: the same draws (models/sampling/ternary.h), the same
-// order of fp32 additions (gpu/attention/ternary_score.h), so the same codes. Not a test.
+// fp32 additions (gpu/attention/ternary_score.h) one after the other. Not a test.
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -12,9 +13,16 @@
 
 namespace stoat::gpu {
 
-// Scores of one head of a drawn group in units of log2: [context_len].
-inline std::vector<float> ternary_scores(const TernaryGroup& group, const TernaryOptions& options,
-                                         std::uint32_t head, const KvRows& keys, float sm_scale) {
+// Scores of one head of a drawn group, [context_len].
+struct TernaryScores {
+  std::vector<float> x;  // in units of log2
+  // No order of the additions rounds: products are multiples of a unit of which 2^24 are more than
+  // the sum of their magnitudes.
+  std::vector<bool> exact;
+};
+
+inline TernaryScores ternary_scores(const TernaryGroup& group, const TernaryOptions& options,
+                                    std::uint32_t head, const KvRows& keys, float sm_scale) {
   const std::uint32_t d = group.head_dim;
   std::vector<std::uint32_t> features;
   std::vector<float> weights;
@@ -30,15 +38,24 @@ inline std::vector<float> ternary_scores(const TernaryGroup& group, const Ternar
   }
   const float scale =
       ternary_scale(group.normaliser[head], group.draws, options.coupling, sm_scale);
-  std::vector<float> x(keys.context_len);
+  TernaryScores scores;
   for (std::uint32_t row = 0; row < keys.context_len; ++row) {
     const Bf16* k = keys.data + row * keys.row_stride;
     float sum = 0;
-    for (std::size_t i = 0; i < features.size(); ++i)
-      sum = ternary_add(sum, weights[i], to_float(k[features[i]]));
-    x[row] = sum * scale;
+    double magnitudes = 0, unit = INFINITY;
+    for (std::size_t i = 0; i < features.size(); ++i) {
+      const float key = to_float(k[features[i]]);
+      sum = ternary_add(sum, weights[i], key);
+      if (key == 0) continue;
+      int exponent = 0;
+      const auto digits = static_cast<std::uint32_t>(std::frexp(std::fabs(key), &exponent) * 256);
+      magnitudes += std::fabs(static_cast<double>(weights[i]) * key);
+      unit = std::min(unit, std::ldexp(digits & (~digits + 1), exponent - 8));
+    }
+    scores.x.push_back(sum * scale);
+    scores.exact.push_back(magnitudes < std::ldexp(unit, 24));
   }
-  return x;
+  return scores;
 }
 
 // Codes of finite scores in units of log2.
