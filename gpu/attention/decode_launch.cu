@@ -65,7 +65,7 @@ bool is_hopper_or_later() {
   return major >= 9;
 }
 
-// A kernel that may start while the one before it ends; it waits before it reads.
+// A kernel that may start while the one before it ends; it waits for what that one writes.
 // cluster: blocks along x that are one.
 void launch(Kernel kernel, dim3 grid, std::size_t shared_bytes, const LaunchArguments& arguments,
             Stream stream, std::uint32_t cluster = 1) {

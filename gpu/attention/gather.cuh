@@ -85,7 +85,8 @@ __device__ float gather(const RowAddress<Element>& values, std::uint32_t n, RowO
   return sum_of_block<kHeadDim>(sum, &warp_sum[0][0], kHeadDim);
 }
 
-// From Hopper on up to so many blocks of a head are a cluster and read each other's shared memory.
+// From Hopper on up to so many blocks of a head are a cluster and write to the first one's shared
+// memory.
 constexpr std::uint32_t kMaxGatherCluster = 8;
 
 // The sums of a cluster's blocks on their way to the first of them: written into its shared memory,

@@ -1,8 +1,9 @@
 // Score pass: K read once, tensor cores, and of every score only its u16 code is kept
-// (models/sampling/ruler.h). Grid: [splits, batch * kv_heads]; a block walks tiles of 256 rows, a
-// warp 32 rows of each. K rows are the A operand, in the pieces in which they lie in memory (the
-// sum over head_dim may run in any order); the group's queries are the n = 8 operand; 96 KB a block
-// are on their way while codes are made. One block barrier a tile, for its largest score.
+// (models/sampling/ruler.h). Grid: [splits]; a block walks tiles of 256 rows through the whole
+// batch, a warp 32 rows of each. K rows are the A operand, in the pieces in which they lie in
+// memory (the sum over head_dim may run in any order); the group's queries are the n = 8 operand;
+// 64 KB a block are on their way while codes are made. One block barrier a tile, for its largest
+// score.
 #include "gpu/attention/ring.cuh"
 #include "gpu/attention/score_encode.cuh"
 

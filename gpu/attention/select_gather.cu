@@ -1,9 +1,10 @@
 // Select and gather of one query head from its codes: the rows that own its points (select.cuh),
-// their V rows added up in fp32. Grid: [splits, batch * q_heads].
+// their V rows added up in fp32. Grid: [splits, rows]; the first rows take a head a block, of the
+// others a row is a head (GatherShare).
 //
 // The blocks of a head share its points evenly (few.cuh where that is at most 32 points a block,
-// else stream.cuh); counts do not depend on how many they are, and the first block adds their sums
-// in a fixed order.
+// else stream.cuh); counts do not depend on how many they are, and the first block of a cluster, or
+// without clusters the last to come, adds their sums in a fixed order.
 #include <cstdint>
 
 #include "gpu/attention/few.cuh"
@@ -14,8 +15,9 @@
 namespace stoat::gpu {
 namespace {
 
-// Codes that nobody reads again need not be written to memory. Every block of the head has read
-// them when its first block has stored the head.
+// Codes that nobody reads again need not be written to memory. Of a cluster every block has read
+// them when its first block has stored the head. Before Hopper another block may store it: callers
+// set keep_codes there.
 __device__ void discard_codes(const LaunchArguments& a, const GatherShare& share,
                               std::uint32_t tiles) {
   if (share.split != 0) return;

@@ -1,6 +1,6 @@
 // Select and gather of a block's points, warp by warp: a lane finds the row of a point, and the V
 // rows of the points found so far are on their way while the next ones are looked for. No barrier
-// stands between the ruler and the sum over the block. Device only, included by select_gather.cu.
+// stands between the points and the sum over the block. Device only, included by select_gather.cu.
 #pragma once
 
 #include <cstdint>

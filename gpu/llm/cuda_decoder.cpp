@@ -61,7 +61,7 @@ void append_rows(const std::uint32_t* row, const std::uint16_t* count, std::uint
   records.count.resize(first + slots);
   std::uint32_t* const rows = records.row.data();
   std::uint16_t* const counts = records.count.data();
-  // Without a branch that depends on the draws. A run that two blocks share comes in two parts.
+  // Without a branch that depends on the draws; neighbours of one row are added.
   std::uint32_t before = ~0U;
   for (std::uint32_t s = 0; s < slots; ++s) {
     const bool counts_here = count[s] > 0, again = counts_here && row[s] == before;

@@ -92,7 +92,10 @@ __global__ __launch_bounds__(kThreads) void rotate(const __grid_constant__ Rotat
   const bool is_q = head < p.q_heads, is_v = head >= p.q_heads + p.kv_heads;
   const std::uint32_t position = p.context_len ? p.context_len[row] - 1 : p.start + row;
   const std::uint32_t sequence = p.context_len ? row : p.sequence;
-  if (position >= p.capacity) return;  // the host refuses it; never write past the cache
+  if (position >= p.capacity) {  // the host refuses it; never write past the cache
+    wait_for_previous_kernel();
+    return;
+  }
   Bf16* to;
   Bf16* features = nullptr;
   std::size_t stride = 0;  // between features

@@ -216,7 +216,8 @@ __device__ __forceinline__ void finish(const SkinnyParams& p, std::uint32_t tile
   float square = x * x;
   for (int distance = 8; distance > 0; distance /= 2)
     square += __shfl_xor_sync(kAllLanes, square, distance);
-  if (c == 0 && r < p.rows)
+  // Of the last wide tile the second half may lie past the columns: it has no sum.
+  if (c == 0 && r < p.rows && column < p.columns)
     p.next_square_sums[r * ((p.columns + kTileColumns - 1) / kTileColumns) + tile] = square;
 }
 

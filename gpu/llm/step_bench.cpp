@@ -243,10 +243,11 @@ void run_step_bench(const StepBenchOptions& options) {
   const ModelConfig config = config_of_shape(shape_from(options.shape));
   if (options.endurance > 0) return run_endurance(options, config);
   const ordered_json head{
-      {"format", "stoat-step-bench"},   {"tool_version", tool_version()},
-      {"build_id", build_id()},         {"gpu", gpu::device_name()},
-      {"shape", options.shape},         {"terabytes_per_second", options.terabytes_per_second},
-      {"steps_a_sample", options.steps}};
+      {"format", "stoat-step-bench"},     {"tool_version", tool_version()},
+      {"build_id", build_id()},           {"gpu", gpu::device_name()},
+      {"shape", options.shape},           {"terabytes_per_second", options.terabytes_per_second},
+      {"steps_a_sample", options.steps},  {"samples", options.samples},
+      {"recorded_steps", options.record}, {"parts", options.parts}};
   const KeptRows kept(options, head);
   std::vector<ordered_json> rows;
   for (const std::uint32_t length : options.prefills) {

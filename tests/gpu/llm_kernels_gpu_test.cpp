@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "gpu/llm/blas.h"
@@ -140,14 +141,15 @@ TEST_F(LlmKernel, ANormedProductDividesByTheRootMeanSquare) {
 }
 
 TEST_F(LlmKernel, ResidualEndAddsAndPreparesTheNextNorm) {
-  for (const std::uint32_t rows : {2U, 16U}) {
-    const std::uint32_t columns = 56, k = 128, tiles = 4;
+  // Tiles of 16 and of 32 columns; of the last one half or more may lie past the columns.
+  for (const auto& [rows, columns] : {std::pair{2U, 56U}, {16U, 56U}, {16U, 48U}, {9U, 40U}}) {
+    const std::uint32_t k = 128, tiles = (columns + 15) / 16;
     const auto x = random_bf16(std::size_t{rows} * k), w = random_bf16(std::size_t{columns} * k);
     const auto before = random_floats(std::size_t{rows} * columns);
     const auto bias = random_floats(columns), norm = random_floats(columns);
     const DeviceMemory dx = upload(x), dw = upload(w), dbias = upload(bias), dnorm = upload(norm);
     const DeviceMemory y = upload(before), next = poisoned<Bf16>(before.size());
-    const DeviceMemory squares = poisoned<float>(rows * tiles);
+    const DeviceMemory squares = poisoned<float>(rows * tiles + 1);  // one that stays as it is
     SkinnyParams p;
     p.input = dx.as<void>();
     p.weight = dw.as<void>();
@@ -172,6 +174,7 @@ TEST_F(LlmKernel, ResidualEndAddsAndPreparesTheNextNorm) {
     EXPECT_LT(distance(want, download<float>(y, want.size())), 1e-6);
     EXPECT_LT(distance(want_next, widened(download<Bf16>(next, want.size()))), 3e-3);
     EXPECT_LT(distance(want_squares, download<float>(squares, want_squares.size())), 1e-6);
+    EXPECT_TRUE(std::isnan(download<float>(squares, want_squares.size() + 1).back()));
   }
 }
 
