@@ -12,11 +12,13 @@ is written whenever one ends; shapes that it has already are left alone (--fresh
 import argparse
 import csv
 import json
+import os
 import pathlib
 import select
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -266,7 +268,7 @@ def main():
     parser.add_argument("--parallel", type=int, default=4, help="shapes that compile side by side")
     parser.add_argument("--shape-seconds", type=float, default=240, help="limit of a shape, from its start")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no shape after so many seconds")
-    parser.add_argument("--log", default="/tmp/bench_hf_generate", help="what the processes say goes to files of this name")
+    parser.add_argument("--log", default=os.path.join(tempfile.gettempdir(), "bench_hf_generate"), help="what the processes say goes to files of this name")
     parser.add_argument("--json", default="")
     parser.add_argument("--fresh", action="store_true", help="measure again what --json has")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)

@@ -77,15 +77,11 @@ void time_steps(const StepBenchOptions& options, const ModelConfig& config, Step
 void write_json(const StepBenchOptions& options, const ordered_json& head,
                 const std::vector<ordered_json>& rows) {
   if (options.json.empty()) return;
-  std::ofstream file(options.json);
-  const std::string text = head.dump(1);
-  file << text.substr(0, text.rfind('\n')) << ",\n \"rows\": [";
+  const std::string begin = head.dump(1);
+  std::string text = begin.substr(0, begin.rfind('\n')) + ",\n \"rows\": [";
   for (std::size_t i = 0; i < rows.size(); ++i)
-    file << (i == 0 ? "\n  " : ",\n  ") << rows[i].dump();
-  file << "\n ]\n}\n";
-  file.close();
-  if (!file)
-    throw resource_error({options.json}, "the file could not be written", "a writable place");
+    text += (i == 0 ? "\n  " : ",\n  ") + rows[i].dump();
+  write_file_whole(options.json, text + "\n ]\n}\n");  // a run that is killed loses no row
 }
 
 // Host memory along a long recording.
@@ -195,7 +191,9 @@ class KeptRows {
     std::ifstream file(options.json);
     if (!options.resume || !file) return;
     const ordered_json found = ordered_json::parse(file, nullptr, false);
-    if (!found.is_object() || !found.contains("rows"))
+    const auto is_object = [](const ordered_json& value) { return value.is_object(); };
+    if (!found.is_object() || !found.contains("rows") || !found["rows"].is_array() ||
+        !std::all_of(found["rows"].begin(), found["rows"].end(), is_object))
       throw usage_error({options.json}, "no rows of a run before", "its --json",
                         "leave --resume out");
     for (const auto& [key, value] : head.items()) {

@@ -76,6 +76,17 @@ std::string context_text(double context) {
                                                           : fmt::format("{}", context);
 }
 
+// A logarithmic axis of contexts, each of them named while there are few.
+void label_contexts(Axis& axis, const std::set<double>& contexts) {
+  axis.title = "context [tokens]";
+  axis.log = true;
+  if (contexts.size() > 12) return;
+  for (const double each : contexts) {
+    axis.tick_values.push_back(each);
+    axis.tick_texts.push_back(context_text(each));
+  }
+}
+
 // Independent draws by theory: e^2 = (P - 1) / S with P = 1 / sum p^2, for every participation that
 // the points have (three at most).
 void add_theory(const SweepReport& report, const std::vector<std::size_t>& rows, double low,
@@ -136,13 +147,7 @@ Figure context_figure(const SweepReport& report, bool energy) {
       "exact "
       "scores, so no budget falls below the half that they cost." +
       lines.note;
-  figure.x_axes[0].title = "context [tokens]";
-  figure.x_axes[0].log = true;
-  for (const double each : contexts) {
-    if (contexts.size() > 12) break;
-    figure.x_axes[0].tick_values.push_back(each);
-    figure.x_axes[0].tick_texts.push_back(context_text(each));
-  }
+  label_contexts(figure.x_axes[0], contexts);
   figure.y_axes[0].title = fmt::format("{} [{} a token]", energy ? "energy" : "time", scale.unit);
   figure.y_axes[0].log = true;
   figure.height = 420;
@@ -288,13 +293,7 @@ Figure token_figure_of(const SweepReport& report) {
       "and V are "
       "of them, the most that any attention could save." +
       lines.note;
-  figure.x_axes[0].title = "context [tokens]";
-  figure.x_axes[0].log = true;
-  for (const double each : contexts) {
-    if (contexts.size() > 12) break;
-    figure.x_axes[0].tick_values.push_back(each);
-    figure.x_axes[0].tick_texts.push_back(context_text(each));
-  }
+  label_contexts(figure.x_axes[0], contexts);
   figure.y_axes[0].title = "share of a token's bytes [%]";
   figure.height = 380;
   figure.csv = csv_of(report, {{"attention_share_percent", &SweepRow::token_share},
