@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <numbers>
 #include <utility>
 
@@ -150,31 +151,47 @@ std::string setting_refusal(const AccuracySetting& setting, std::uint32_t larges
   return "flash needs a sample in each of the " + std::to_string(tiles) + " tiles";
 }
 
+namespace {
+
+AccuracyCell measure_setting(const AccuracyPlan& plan, const AccuracyGroup& group,
+                             const AccuracySetting& setting, const Tokenizer& tokenizer,
+                             AccuracyDecoder& decoder, ThreadPool& pool,
+                             std::vector<float>& dense) {
+  AccuracyCell cell;
+  cell.setting = setting.name;
+  cell.refused = setting_refusal(setting, group.largest_context());
+  if (!cell.refused.empty()) return cell;
+  const Clock::time_point start = Clock::now();
+  decoder.use(setting);
+  for (const AccuracyAsk& ask : group.asks) cell.asks.push_back(run_ask(ask, tokenizer, decoder));
+  if (!group.continuation.empty())
+    run_text(group, plan.config.vocab_size, pool, decoder, dense, cell);
+  cell.seconds = seconds_since(start);
+  return cell;
+}
+
+}  // namespace
+
 AccuracyGroupResult measure_group(const AccuracyPlan& plan, const AccuracyGroup& group,
                                   AccuracyDecoder& decoder, ThreadPool& pool,
                                   const std::atomic<bool>* stop) {
   const auto tokenizer = tokenizer_of(plan.model_folder);
   AccuracyGroupResult result{
-      group.name, group.length, static_cast<std::uint32_t>(group.prompts.size()), 0, {}};
+      group.name, group.length, static_cast<std::uint32_t>(group.prompts.size()), 0, {}, {}};
   const Clock::time_point begin = Clock::now();
   for (std::uint32_t p = 0; p < group.prompts.size(); ++p) decoder.prefill(p, group.prompts[p]);
   result.prefill_seconds = seconds_since(begin);
   std::vector<float> dense;
   for (const AccuracySetting& setting : plan.settings) {
     if (stop && stop->load()) break;
-    AccuracyCell cell;
-    cell.setting = setting.name;
-    cell.refused = setting_refusal(setting, group.largest_context());
-    if (cell.refused.empty()) {
-      const Clock::time_point start = Clock::now();
-      decoder.use(setting);
-      for (const AccuracyAsk& ask : group.asks)
-        cell.asks.push_back(run_ask(ask, *tokenizer, decoder));
-      if (!group.continuation.empty())
-        run_text(group, plan.config.vocab_size, pool, decoder, dense, cell);
-      cell.seconds = seconds_since(start);
+    try {
+      result.cells.push_back(
+          measure_setting(plan, group, setting, *tokenizer, decoder, pool, dense));
+    } catch (const Error&) {
+      if (result.cells.empty()) throw;
+      result.failure = std::current_exception();
+      break;
     }
-    result.cells.push_back(std::move(cell));
   }
   return result;
 }

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <span>
 #include <string>
@@ -131,10 +132,11 @@ struct AccuracyGroupResult {
   std::uint32_t length = 0, prompts = 0;
   double prefill_seconds = 0;
   std::vector<AccuracyCell> cells;
+  std::exception_ptr failure;  // what the decoder threw after these cells
 };
 
 // Every setting on one group; `decoder` has its batch and capacity. Stops between settings when
-// `stop` becomes true.
+// `stop` becomes true. An error before the first setting is done is thrown, a later one returned.
 AccuracyGroupResult measure_group(const AccuracyPlan& plan, const AccuracyGroup& group,
                                   AccuracyDecoder& decoder, ThreadPool& pool,
                                   const std::atomic<bool>* stop);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -96,7 +97,7 @@ ordered_json variance_json(const AccuracyPlan& plan, ThreadPool& pool,
   return json;
 }
 
-// `done` takes every group as it is finished.
+// `done` takes every group as it is finished, and of one in which the decoder fails what is done.
 void measure(const AccuracyPlan& plan, bool cuda, ThreadPool& pool, const AccuracyWords& words,
              const std::atomic<bool>* stop, const std::function<void(ordered_json)>& done) {
   std::unique_ptr<AccuracyDecoder> decoder;
@@ -114,7 +115,9 @@ void measure(const AccuracyPlan& plan, bool cuda, ThreadPool& pool, const Accura
     if (!words.quiet)
       say(fmt::format("{} at {} tokens: {} prompts, {} settings\n", group.name, group.length, batch,
                       plan.settings.size()));
-    done(group_json(group, measure_group(plan, group, *decoder, pool, stop)));
+    const AccuracyGroupResult result = measure_group(plan, group, *decoder, pool, stop);
+    done(group_json(group, result));
+    if (result.failure) std::rethrow_exception(result.failure);
   }
 }
 

@@ -61,16 +61,10 @@ void append_rows(const std::uint32_t* row, const std::uint16_t* count, std::uint
   records.count.resize(first + slots);
   std::uint32_t* const rows = records.row.data();
   std::uint16_t* const counts = records.count.data();
-  // Without a branch that depends on the draws; neighbours of one row are added.
-  std::uint32_t before = ~0U;
-  for (std::uint32_t s = 0; s < slots; ++s) {
-    const bool counts_here = count[s] > 0, again = counts_here && row[s] == before;
-    const std::size_t to = again ? end - 1 : end;
-    const auto sum = static_cast<std::uint16_t>(count[s] + (again ? counts[to] : 0));
-    rows[to] = row[s];
-    counts[to] = sum;
-    end = to + (counts_here ? 1 : 0);
-    before = counts_here ? row[s] : before;
+  for (std::uint32_t s = 0; s < slots; ++s) {  // without a branch that depends on the draws
+    rows[end] = row[s];
+    counts[end] = count[s];
+    end += count[s] > 0 ? 1 : 0;
   }
   records.row.resize(end);
   records.count.resize(end);

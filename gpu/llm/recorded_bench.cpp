@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "gpu/llm/cuda_decoder.h"
+#include "gpu/llm/engine.h"
 #include "gpu/recorder.h"
 
 namespace stoat {
@@ -28,6 +29,10 @@ std::uint64_t resident_bytes() {
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+std::uint32_t largest_context(const StepTiming& row, std::uint32_t steps) {
+  return row.context + steps + 8;
+}
+
 // A capture without a model's files or a prompt: random weights, random rows.
 CapturePlan pretended_plan(const ModelConfig& config, const StepTiming& row, std::uint32_t steps) {
   CapturePlan plan;
@@ -35,7 +40,7 @@ CapturePlan pretended_plan(const ModelConfig& config, const StepTiming& row, std
   plan.config = config;
   plan.prompts.resize(row.batch);
   plan.steps = steps;
-  plan.largest_context = row.context + steps + 8;
+  plan.largest_context = largest_context(row, steps);
   plan.random_weights = true;
   plan.backend.name = "cuda";
   plan.recording.method = row.method;
@@ -104,6 +109,28 @@ class RecordedRun {
   Clock::duration submit_{}, wait_{}, add_{};
 };
 
+// A long run may be slower than a short one without any recording, since the clock falls with the
+// power drawn: recorded steps are compared with as many of these, after as long a warm-up and with
+// as large a cache.
+double time_unrecorded_steps(const ModelConfig& config, const StepTiming& row,
+                             std::uint32_t warm_up, std::uint32_t steps) {
+  gpu::EngineOptions o;
+  o.batch = row.batch;
+  o.capacity = largest_context(row, warm_up + steps);
+  o.method = row.method;
+  if (row.method != Method::kDense) o.budgets = {row.budget};
+  o.seed = 1;
+  gpu::Engine engine(config, gpu::DeviceWeights::random(config, 1), o);
+  engine.pretend_context(row.context - 1, 7);
+  for (std::uint32_t i = 0; i < warm_up; ++i) engine.submit();
+  const gpu::DeviceEvent begin, end;
+  begin.record(engine.stream());
+  for (std::uint32_t i = 0; i < steps; ++i) engine.submit();
+  end.record(engine.stream());
+  end.wait();
+  return 1000 * end.milliseconds_since(begin) / steps;
+}
+
 }  // namespace
 
 // Wall time from the end of the warm-up to the last step on its way to the spool: by then threads
@@ -111,6 +138,7 @@ class RecordedRun {
 void time_recorded_steps(const StepBenchOptions& options, const ModelConfig& config,
                          StepTiming& row) {
   const std::uint32_t warm_up = std::max(kLeastWarmUp, options.record / 4);
+  row.unrecorded_microseconds = time_unrecorded_steps(config, row, warm_up, options.record);
   RecordedRun run(options, config, row, warm_up + options.record);
   Clock::time_point begin, end;
   run.run([&](std::uint32_t done) {

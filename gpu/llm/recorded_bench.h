@@ -9,7 +9,8 @@
 
 namespace stoat {
 
-// Sets the recorded_*, resident_* and host times of `row`; its other members say what to decode.
+// Sets the recorded_*, unrecorded_*, resident_* and host times of `row`; its other members say what
+// to decode.
 void time_recorded_steps(const StepBenchOptions& options, const ModelConfig& config,
                          StepTiming& row);
 

@@ -149,11 +149,12 @@ std::string row_text(const StepTiming& row, double terabytes_per_second) {
                       static_cast<double>(row.kv_bytes) / 1e9);
   if (row.recorded_microseconds > 0)
     text += fmt::format(
-        "   recorded {:.0f} µs, {:+.1f} % (submit {:.0f}, wait {:.0f}, hand over "
+        "   recorded {:.0f} µs, {:+.1f} % of {:.0f} (submit {:.0f}, wait {:.0f}, hand over "
         "{:.0f}), {:.2f} MB a step, {:.0f} MB resident",
-        row.recorded_microseconds, 100 * (row.recorded_microseconds / time - 1),
-        row.submit_microseconds, row.wait_microseconds, row.add_microseconds,
-        row.recorded_megabytes, row.resident_megabytes);
+        row.recorded_microseconds,
+        100 * (row.recorded_microseconds / row.unrecorded_microseconds - 1),
+        row.unrecorded_microseconds, row.submit_microseconds, row.wait_microseconds,
+        row.add_microseconds, row.recorded_megabytes, row.resident_megabytes);
   return text + "\n" + parts_text(row);
 }
 
@@ -172,6 +173,7 @@ ordered_json row_json(const StepTiming& row) {
   json["samples_us"] = row.microseconds;
   if (row.recorded_microseconds > 0) {
     json["recorded_us"] = row.recorded_microseconds;
+    json["unrecorded_us"] = row.unrecorded_microseconds;
     json["recorded_mb"] = row.recorded_megabytes;
     json["resident_mb"] = row.resident_megabytes;
     json["recorded_host_us"] = {{"submit", row.submit_microseconds},

@@ -33,9 +33,10 @@ struct StepTiming {
   std::vector<double> microseconds;  // [samples] of one step
   std::vector<double> parts;         // [kStepParts] of one step, run by themselves
   std::uint64_t weight_bytes = 0, kv_bytes = 0;
-  double recorded_microseconds = 0;  // of one step while recording; 0: not measured
-  double recorded_megabytes = 0;     // of one step in the spool
-  double resident_megabytes = 0;     // host memory of the program at the end of the recording
+  double recorded_microseconds = 0;    // of one step while recording; 0: not measured
+  double unrecorded_microseconds = 0;  // the same without recording, of as many steps
+  double recorded_megabytes = 0;       // of one step in the spool
+  double resident_megabytes = 0;       // host memory of the program at the end of the recording
   // Of which the decoding thread spends submitting, waiting for the device, and handing over.
   double submit_microseconds = 0, wait_microseconds = 0, add_microseconds = 0;
   std::string left_out;  // why it was not measured; empty: it was

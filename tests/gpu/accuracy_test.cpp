@@ -8,8 +8,10 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <string>
 
 #include "gpu/accuracy_variance.h"
 #include "models/error.h"
@@ -173,6 +175,54 @@ TEST(Accuracy, LengthsThatAreNotRolledBackAreToldApart) {
   Forgetful forgetful(*own);
   const AccuracyGroupResult text = measure_group(plan, group, forgetful, pool, nullptr);
   EXPECT_GT(mean(text.cells[1].total_variation), 1e-4);
+}
+
+// A device that is lost while the third setting runs.
+class Failing final : public AccuracyDecoder {
+ public:
+  Failing(AccuracyDecoder& own, int uses) : own_(own), uses_(uses) {}
+  void prefill(std::uint32_t sequence, std::span<const std::int32_t> prompt) override {
+    own_.prefill(sequence, prompt);
+  }
+  void use(const AccuracySetting& setting) override {
+    own_.use(setting);
+    --uses_;
+  }
+  void rewind() override { own_.rewind(); }
+  void step(std::span<const std::int32_t> tokens) override {
+    if (uses_ < 0) throw resource_error({"CUDA"}, "the device is lost");
+    own_.step(tokens);
+  }
+  std::vector<std::int32_t> chosen() override { return own_.chosen(); }
+  void logits(std::vector<float>& values) override { own_.logits(values); }
+
+ private:
+  AccuracyDecoder& own_;
+  int uses_;
+};
+
+TEST(Accuracy, ADecoderThatFailsLeavesTheSettingsThatAreDone) {
+  const TempFolder folder;
+  const AccuracyPlan plan =
+      read_plan(folder, tiny_plan(folder, {dense_setting(), sampled_setting("prop", 16),
+                                           sampled_setting("sys", 16), sampled_setting("sys", 8)}));
+  const AccuracyGroup& group = plan.groups[1];
+  ThreadPool pool(2);
+  const auto own = decoder_of(plan, group, pool);
+  Failing failing(*own, 2);
+  const AccuracyGroupResult found = measure_group(plan, group, failing, pool, nullptr);
+  const AccuracyGroupResult whole = measure(plan, group);
+  ASSERT_EQ(found.cells.size(), 2U);
+  EXPECT_FALSE(whole.failure);
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_EQ(found.cells[i].bits, whole.cells[i].bits);
+  ASSERT_TRUE(found.failure);
+  try {
+    std::rethrow_exception(found.failure);
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("the device is lost"), std::string::npos);
+  }
+  Failing at_once(*own, 0);
+  EXPECT_THROW(measure_group(plan, group, at_once, pool, nullptr), Error);
 }
 
 TEST(Accuracy, FlashWithFewerSamplesThanTilesIsRefusedByName) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <utility>
 #include <vector>
@@ -325,51 +326,82 @@ TEST_F(LlmKernel, ReportsALogitThatIsNotFinite) {
   EXPECT_EQ(download<std::uint32_t>(status, 1)[0], kBadLogits);
 }
 
-TEST_F(LlmKernel, StatisticsAndTileMassesAreThoseOfTheCodes) {
-  const std::uint32_t heads = 3, context = 1000, tiles = 5;
-  std::vector<std::uint16_t> code(std::size_t{heads} * tiles * kTileRows, 65535);
-  std::vector<std::int32_t> exponent(std::size_t{heads} * tiles, 77);
-  std::vector<ScoreCodes> scores;
-  std::vector<std::vector<float>> logits;
-  for (std::uint32_t h = 0; h < heads; ++h) {
-    logits.push_back(random_floats(context, 1.0F + 3.0F * static_cast<float>(h)));
-    scores.push_back(encode_scores(logits.back()));
-    std::copy(scores[h].code.begin(), scores[h].code.end(),
-              code.begin() + std::size_t{h} * tiles * kTileRows);
-    std::copy(scores[h].exponent.begin(), scores[h].exponent.end(),
-              exponent.begin() + std::size_t{h} * tiles);
+// Codes of several sequences as the score pass leaves them, and what belongs to them.
+struct ScoredHeads {
+  static constexpr std::uint32_t kHeads = 3;  // of a sequence
+  std::vector<std::uint32_t> contexts;
+  std::uint32_t tiles;  // room of a head
+  std::vector<std::uint16_t> code;
+  std::vector<std::int32_t> exponent;
+  std::vector<ScoreCodes> scores;          // [sequences * kHeads]
+  std::vector<std::vector<float>> logits;  // the same
+
+  using Draw = std::function<std::vector<float>(std::uint32_t n, float spread)>;
+
+  ScoredHeads(std::vector<std::uint32_t> lengths, const Draw& draw)
+      : contexts(std::move(lengths)),
+        tiles((*std::max_element(contexts.begin(), contexts.end()) + kTileRows - 1) / kTileRows +
+              1),
+        code(contexts.size() * kHeads * tiles * kTileRows, 12345),
+        exponent(contexts.size() * kHeads * tiles, 77) {
+    for (const std::uint32_t context : contexts) {
+      for (std::uint32_t h = 0; h < kHeads; ++h) {
+        logits.push_back(draw(context, 1.0F + 3.0F * static_cast<float>(h)));
+        // Tiles far below the others, and rows without any weight in a tile that has one.
+        for (std::uint32_t row = 0; h == 1 && row < context; ++row) {
+          if (row / kTileRows % 3 == 1) logits.back()[row] -= 9.0F;
+          if (row % 7 == 3) logits.back()[row] = -1000.0F;
+        }
+        const std::size_t place = scores.size();
+        scores.push_back(encode_scores(logits.back()));
+        std::copy(scores.back().code.begin(), scores.back().code.end(),
+                  code.begin() + static_cast<std::ptrdiff_t>(place * tiles * kTileRows));
+        std::copy(scores.back().exponent.begin(), scores.back().exponent.end(),
+                  exponent.begin() + static_cast<std::ptrdiff_t>(place * tiles));
+      }
+    }
   }
-  const DeviceMemory dcode = upload(code), dexponent = upload(exponent);
+};
+
+TEST_F(LlmKernel, StatisticsAndTileMassesAreThoseOfTheCodes) {
+  const ScoredHeads scored(
+      {1, 255, 1000, 1024, 4 * 1024 + 512, 33 * 1024 + 7},
+      [this](std::uint32_t n, float spread) { return random_floats(n, spread); });
+  const std::size_t heads = scored.scores.size();
+  const DeviceMemory dexponent = upload(scored.exponent), lengths = upload(scored.contexts);
   const DeviceMemory dlut =
       upload(std::vector<std::uint32_t>(weight_lut(), weight_lut() + kWeightLutSize));
-  const DeviceMemory lengths = upload(std::vector<std::uint32_t>{context});
-  const DeviceMemory stats = poisoned<float>(heads * kFastStats);
-  const DeviceMemory mass = poisoned<std::uint64_t>(heads * tiles);
-  StatsParams p;
-  p.code = dcode.as<std::uint16_t>();
-  p.exponent = dexponent.as<std::int32_t>();
-  p.tiles = tiles;
-  p.sequences = 1;
-  p.q_heads = heads;
-  p.context_len = lengths.as<std::uint32_t>();
-  p.stats = stats.as<float>();
-  p.lut = dlut.as<std::uint32_t>();
-  p.tile_mass = mass.as<std::uint64_t>();
-  launch_stats(p, stream_.get());
-  const auto found = download<float>(stats, heads * kFastStats);
-  const auto masses = download<std::uint64_t>(mass, heads * tiles);
-  for (std::uint32_t h = 0; h < heads; ++h) {
-    const std::vector<double> wide(logits[h].begin(), logits[h].end());
-    const SoftmaxStats want = softmax_stats(wide, softmax(wide));
-    const double expected[] = {want.lse,       want.max,         want.entropy,
-                               want.mass_top1, want.mass_token0, want.participation};
-    for (std::uint32_t i = 0; i < kFastStats; ++i)
-      EXPECT_NEAR(static_cast<double>(found[h * kFastStats + i]), expected[i],
-                  1e-3 * (1e-3 + std::abs(expected[i])))
-          << "column " << i << " head " << h;
-    const Ruler ruler(scores[h]);
-    for (std::uint32_t t = 0; t < tiles; ++t)
-      EXPECT_EQ(masses[h * tiles + t], t < ruler.tiles() ? ruler.tile_mass(t) : 0U);
+  for (const bool with_masses : {false, true}) {
+    const DeviceMemory dcode = upload(scored.code);
+    const DeviceMemory stats = poisoned<float>(heads * kFastStats);
+    const DeviceMemory mass = poisoned<std::uint64_t>(heads * scored.tiles);
+    StatsParams p;
+    p.code = dcode.as<std::uint16_t>();
+    p.exponent = dexponent.as<std::int32_t>();
+    p.tiles = scored.tiles;
+    p.sequences = static_cast<std::uint32_t>(scored.contexts.size());
+    p.q_heads = ScoredHeads::kHeads;
+    p.context_len = lengths.as<std::uint32_t>();
+    p.stats = stats.as<float>();
+    p.lut = dlut.as<std::uint32_t>();
+    p.forget = true;
+    if (with_masses) p.tile_mass = mass.as<std::uint64_t>();
+    launch_stats(p, stream_.get());
+    const auto found = download<float>(stats, heads * kFastStats);
+    const auto masses = download<std::uint64_t>(mass, heads * scored.tiles);
+    for (std::size_t h = 0; h < heads; ++h) {
+      const std::vector<double> wide(scored.logits[h].begin(), scored.logits[h].end());
+      const SoftmaxStats want = softmax_stats(wide, softmax(wide));
+      const double expected[] = {want.lse,       want.max,         want.entropy,
+                                 want.mass_top1, want.mass_token0, want.participation};
+      for (std::uint32_t i = 0; i < kFastStats; ++i)
+        EXPECT_NEAR(static_cast<double>(found[h * kFastStats + i]), expected[i],
+                    1e-3 * (1e-3 + std::abs(expected[i])))
+            << "column " << i << " head " << h << " masses " << with_masses;
+      const Ruler ruler(scored.scores[h]);
+      for (std::uint32_t t = 0; with_masses && t < scored.tiles; ++t)
+        EXPECT_EQ(masses[h * scored.tiles + t], t < ruler.tiles() ? ruler.tile_mass(t) : 0U);
+    }
   }
 }
 
