@@ -1,7 +1,6 @@
 // Checks a DecodeParams, places its workspace and queues its one or two kernels.
 #include "gpu/attention/decode_launch.h"
 
-#include <algorithm>
 #include <bit>
 
 #include "gpu/attention/gather.cuh"
@@ -95,24 +94,12 @@ void launch(Kernel kernel, dim3 grid, std::size_t shared_bytes, const LaunchArgu
   check(cudaLaunchKernelEx(&config, kernel, arguments), "kernel launch");
 }
 
-// Blocks of the gather that come when the score pass ends gather where it ends first; with so much
-// shared memory each at most three share a multiprocessor, and one still fits beside the score
-// pass.
-constexpr std::size_t kSpreadBytes = 56 * 1024;
-
-std::size_t gather_shared_bytes(const LaunchArguments& arguments) {
-  const std::size_t bytes = select_gather_shared_bytes(arguments.params);
-  const Splits& splits = arguments.splits;
-  const std::uint32_t blocks =
-      (arguments.params.batch - splits.whole_sequences) * arguments.params.q_heads * splits.gather;
-  const bool few = splits.gather == 1 || blocks <= 2 * device_multiprocessors();
-  return arguments.signals && few ? std::max(bytes, kSpreadBytes) : bytes;
-}
-
 void launch_score(const LaunchArguments& arguments, Stream stream) {
   const DecodeParams& p = arguments.params;
   const bool ternary = p.ternary.draws > 0;
-  launch(ternary ? ternary_score_kernel(p) : score_kernel(p.element, p.head_dim),
+  const bool several_tiles =
+      std::size_t{max_tiles(p)} * p.batch * p.kv_heads > arguments.splits.score;
+  launch(ternary ? ternary_score_kernel(p) : score_kernel(p.element, p.head_dim, several_tiles),
          dim3(arguments.splits.score, ternary ? p.batch * p.kv_heads : 1),
          ternary ? ternary_shared_bytes() : key_ring_bytes(p.head_dim), arguments, stream);
 }
@@ -167,7 +154,7 @@ void launch_decode(const DecodeParams& params, Stream stream) {
   launch(topk ? select_topk_kernel(params) : select_gather_kernel(params),
          dim3(arguments.splits.gather, params.batch * params.q_heads - arguments.whole_heads +
                                            arguments.whole_heads / arguments.splits.gather),
-         topk ? select_topk_shared_bytes(params) : gather_shared_bytes(arguments), arguments,
+         topk ? select_topk_shared_bytes(params) : select_gather_shared_bytes(params), arguments,
          stream, arguments.splits.gather <= kMaxGatherCluster ? arguments.splits.gather : 1);
 }
 

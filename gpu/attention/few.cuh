@@ -133,11 +133,13 @@ __device__ float gather_few_points(const LaunchArguments& a, const SelectShared&
   if (first) start[__popc(static_cast<int>(firsts & ((1U << lane) - 1)))] = lane;
   if (lane == 0) start[runs] = n;
   __syncwarp();
-  const float sum = gather<Element, kHeadDim>(values, runs, [&](std::uint32_t run) {
-    const std::uint32_t of_run = few.row[start[run]];
-    return WeightedRow{of_run,
-                       run_weight<kKind>(shared, of_run, start[run + 1] - start[run], tiles)};
-  });
+  const float sum = gather<Element, kHeadDim>(
+      values, runs,
+      [&](std::uint32_t run) {
+        const std::uint32_t of_run = few.row[start[run]];
+        return WeightedRow{of_run, run_weight<kKind>(shared, of_run, start[run + 1] - start[run])};
+      },
+      shared.sums);
   if constexpr (kTrace) {
     const bool begins = lane == 0 ? few.before >= range.begin : first;
     const std::uint32_t all = __ballot_sync(kAllLanes, begins);

@@ -51,10 +51,11 @@ __device__ __forceinline__ float sum_of_block(float (&sum)[8], float* warp_sum,
 }
 
 // Sum of weight * V row over i in [0, n), row_of(i) a WeightedRow. A row is read by head_dim / 8
-// lanes, 16 bytes each; every thread ends with 8 features. Then over the block, in a fixed order:
-// thread d < head_dim returns feature d.
+// lanes, 16 bytes each; every thread ends with 8 features. Then over the block, in a fixed order,
+// by way of warp_sum [kWarps, head_dim] in shared memory: thread d < head_dim returns feature d.
 template <class Element, int kHeadDim, class RowOf>
-__device__ float gather(const RowAddress<Element>& values, std::uint32_t n, RowOf row_of) {
+__device__ float gather(const RowAddress<Element>& values, std::uint32_t n, RowOf row_of,
+                        float* warp_sum) {
   constexpr std::uint32_t kLanes = kHeadDim / 8, kTeams = kThreads / kLanes, kUnroll = 4;
   const std::uint32_t team = threadIdx.x / kLanes, piece = threadIdx.x % kLanes;
   float sum[8] = {};
@@ -81,8 +82,12 @@ __device__ float gather(const RowAddress<Element>& values, std::uint32_t n, RowO
       }
     }
   }
-  __shared__ float warp_sum[kWarps][kHeadDim];
-  return sum_of_block<kHeadDim>(sum, &warp_sum[0][0], kHeadDim);
+  return sum_of_block<kHeadDim>(sum, warp_sum, kHeadDim);
+}
+template <class Element, int kHeadDim, class RowOf>
+__device__ float gather(const RowAddress<Element>& values, std::uint32_t n, RowOf row_of) {
+  __shared__ float warp_sum[kWarps * kHeadDim];
+  return gather<Element, kHeadDim>(values, n, row_of, warp_sum);
 }
 
 // From Hopper on up to so many blocks of a head are a cluster and write to the first one's shared
@@ -104,9 +109,6 @@ struct ClusterSums {
 #if __CUDA_ARCH__ >= 900
     if (share.split == 0 && threadIdx.x == 0) {
       asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at(&arrived)) : "memory");
-      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at(&arrived)),
-                   "r"((share.splits - 1) * static_cast<std::uint32_t>(sizeof(of_block[0])))
-                   : "memory");
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncwarp();
@@ -116,6 +118,7 @@ struct ClusterSums {
   // The first block's barrier is there.
   __device__ __forceinline__ void meet() const {
 #if __CUDA_ARCH__ >= 900
+    __syncwarp();
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
   }
@@ -135,6 +138,11 @@ struct ClusterSums {
   __device__ __forceinline__ float add(const GatherShare& share, std::uint32_t d,
                                        float value) const {
 #if __CUDA_ARCH__ >= 900
+    // The bytes may have come before they are expected.
+    if (d == 0)
+      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at(&arrived)),
+                   "r"((share.splits - 1) * static_cast<std::uint32_t>(sizeof(of_block[0])))
+                   : "memory");
     std::uint32_t done = 0;
     while (done == 0) {
       asm volatile(

@@ -55,8 +55,9 @@ struct LaunchArguments {
 };
 
 using Kernel = void (*)(LaunchArguments);
-// Instances for an element type and head_dim (64 or 128).
-Kernel score_kernel(ElementType element, std::uint32_t head_dim);
+// Instances for an element type and head_dim (64 or 128). several_tiles: the launch has more tiles
+// than blocks.
+Kernel score_kernel(ElementType element, std::uint32_t head_dim, bool several_tiles);
 Kernel dense_kernel(ElementType element, std::uint32_t head_dim);
 Kernel select_gather_kernel(const DecodeParams& params);
 // Dynamic shared memory of the score and dense kernels (ring.cuh), and of select-gather.

@@ -60,6 +60,9 @@ std::string ternary_refusal(const DecodeParams& params) {
   if (params.page_size == 0 && (ternary.capacity < params.max_context || ternary.capacity % 8 != 0))
     return "ternary.capacity is " + number(ternary.capacity) +
            "; expected a multiple of 8 of at least max_context " + number(params.max_context);
+  if (params.page_size == 0 && params.ternary.capacity > kMaxFeatureCapacity)
+    return "ternary.capacity is " + number(params.ternary.capacity) + "; expected at most " +
+           number(kMaxFeatureCapacity) + ", so that a feature's place fits 32 bits";
   return "";
 }
 
@@ -142,11 +145,13 @@ std::string refusal(const DecodeParams& params) {
 
 namespace {
 
-// Of dense: blocks of 16 tiles or fewer in several waves, since not every multiprocessor is served
-// equally fast.
+// Of dense: one wave where it nearly fills the device, else blocks of 16 tiles or fewer in several
+// waves, since not every multiprocessor is served equally fast.
 std::uint32_t choose_dense_splits(const DecodeParams& params, std::uint32_t slots) {
   const std::uint32_t units = std::max(1U, params.batch * params.kv_heads);
-  return std::max({1U, slots / units, max_tiles(params) / 16});
+  const std::uint32_t of_one_wave = slots / units;
+  if (20 * of_one_wave * units >= 19 * slots) return of_one_wave;
+  return std::max({1U, of_one_wave, max_tiles(params) / 16});
 }
 
 // Of the ternary score pass, whose warps take whole tiles: as few as fill the device, since every
@@ -179,18 +184,22 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
   // (sequence, KV head).
   const bool dense = params.method == Method::kDense, ternary = params.ternary.draws > 0;
   const bool through_batch = !dense && !ternary;
+  const bool beside = through_batch && params.method != Method::kTopK;
+  constexpr std::uint32_t kSmallBudget = 256, kLargeBudget = 1024, kFewTiles = 64;
   const std::uint32_t work =
       max_tiles(params) * (through_batch ? params.batch * params.kv_heads : 1);
+  // A few multiprocessors with room for a second block of a gather that takes as long as the score
+  // pass.
+  const bool leaves_room = beside && params.batch >= 8 && params.budget >= kLargeBudget;
   splits.score = params.score_splits != 0 ? params.score_splits
                  : dense                  ? choose_dense_splits(params, slots)
                  : ternary                ? choose_ternary_splits(params, slots)
+                 : leaves_room            ? slots - slots / 11
                                           : slots;
   splits.score = std::min({splits.score, work, kMaxSplits});
   // Two blocks of the gather a multiprocessor, four of a large budget; a block is worth its start
   // with 16 points or more. Beside the score pass eight blocks share a head sooner than four only
   // of one sequence and a large budget: a cluster waits until so many multiprocessors have room.
-  constexpr std::uint32_t kSmallBudget = 256, kLargeBudget = 1024, kFewTiles = 64;
-  const bool beside = through_batch && params.method != Method::kTopK;
   const bool eight = !beside || (params.batch == 1 && max_tiles(params) > kFewTiles &&
                                  params.budget >= kLargeBudget);
   const std::uint32_t room = beside && params.budget > kSmallBudget ? 4 * slots : slots;
@@ -201,10 +210,10 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
   splits.gather = params.gather_splits != 0 ? params.gather_splits : share(params.batch);
   // Beside the score pass there is time for whole heads; what counts is how soon the last sequences
   // are done after it. The longer a whole head takes, the more of them are shared; of short
-  // contexts and of a few sequences with a very large budget all.
+  // contexts all, and with a very large budget where fewer than four blocks would share one.
   const bool small = params.budget <= kSmallBudget, large = params.budget > kLargeBudget;
-  const std::uint32_t last = small ? 1 : large ? 4 : 3;
-  const bool whole = small || (max_tiles(params) > kFewTiles && (!large || params.batch > 8));
+  const std::uint32_t last = small ? 1 : 3;
+  const bool whole = small || (max_tiles(params) > kFewTiles && (!large || splits.gather == 4));
   const std::uint32_t of_last = large ? splits.gather : share(1);
   if (beside && whole && params.gather_splits == 0 && params.batch > last &&
       params.q_heads % of_last == 0) {

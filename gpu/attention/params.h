@@ -25,6 +25,7 @@ inline constexpr std::uint32_t kMaxSplits = 512;  // blocks that share a head
 inline constexpr std::uint32_t kMaxTernaryDraws = 64;
 inline constexpr std::uint32_t kTileParts = 8;        // of 32 rows, whose weights are kept
 inline constexpr std::uint32_t kMinFeaturePage = 64;  // rows: 128 bytes of a feature
+inline constexpr std::uint32_t kMaxFeatureCapacity = 1U << 24;  // rows of a contiguous feature
 
 // What the device found wrong; bits of DecodeParams::status. The outputs of such a head are NaN
 // (not for kTraceOverflow). Dense attention does not look for damaged scores: NaN comes out, no

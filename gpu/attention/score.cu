@@ -4,10 +4,17 @@
 // memory (the sum over head_dim may run in any order); the group's queries are the n = 8 operand;
 // 64 KB a block are on their way while codes are made. One block barrier a tile, for its largest
 // score.
+//
+// What comes before the queries: where K is stable, copies start while the kernel before runs,
+// usually the gather of the launch before, which is a chain of dependent reads. They begin when the
+// last copies of that launch's score pass are done, and with little on its way at once, so that the
+// chain does not queue up behind them; the first half of the first tile goes on into registers, and
+// its place in shared memory is filled again.
+#include <cstdint>
+
 #include "gpu/attention/ring.cuh"
 #include "gpu/attention/score_encode.cuh"
-
-#include <cstdint>
+#include "gpu/attention/score_walk.cuh"
 
 namespace stoat::gpu {
 namespace {
@@ -18,6 +25,9 @@ constexpr std::uint32_t kCodeStride = kWarpRows + 8;     // without bank conflic
 // Two slots a warp: enough in flight, and a block of select_gather fits beside two of these.
 template <int kHeadDim>
 using KeyRing = Ring<kHeadDim, kWarps, 2>;
+// Copies of a warp, 512 bytes each, on their way beside the one that it waits for: 32 KB of a
+// multiprocessor are enough to keep the memory busy.
+constexpr int kPacedAhead = 3;
 
 struct TileShared {
   alignas(16) std::uint32_t lut[kWeightLutSize];
@@ -26,85 +36,8 @@ struct TileShared {
   float max_x[3][kWarps][kMaxGroup];
   std::uint32_t mass[2][kWarps][kMaxGroup];  // 32 rows of at most 2^24
   std::uint32_t queue[4];  // tile n of the block, counted through the batch, in n % 4
-  std::uint32_t over;      // 1: the kernel before has ended
+  bool paced;              // the gather of the launch before still runs
 };
-
-// Where tile `index` of the launch lies: sequence after sequence, of each the tiles of the same
-// rows of all KV heads, then those of the next rows. Indices only grow.
-struct TileWalk {
-  const std::uint32_t* contexts;  // [batch] in shared memory
-  std::uint32_t batch, kv_heads;
-  std::uint32_t sequence = 0,
-                first = 0;  // index of its first tile; sequence == batch: past the end
-  std::uint32_t tile = 0, kv_head = 0;
-
-  __device__ __forceinline__ std::uint32_t context() const { return contexts[sequence]; }
-  __device__ __forceinline__ std::uint32_t tiles() const {
-    return (context() + kTileRows - 1) / kTileRows;
-  }
-  __device__ __forceinline__ void move_to(std::uint32_t index) {
-    while (sequence < batch && index - first >= tiles() * kv_heads) {
-      first += tiles() * kv_heads;
-      ++sequence;
-    }
-    tile = (index - first) / kv_heads;
-    kv_head = (index - first) % kv_heads;
-  }
-};
-
-// Tiles of a block that are known from the start beyond its first: where the blocks have more than
-// one of a single sequence each, one more, since time without copies is a large part of such a
-// launch, and tiles that are known can be fetched into the L2.
-__device__ __forceinline__ std::uint32_t known_tiles(const TileWalk& walk) {
-  const std::uint32_t tiles = (walk.contexts[0] + kTileRows - 1) / kTileRows * walk.kv_heads;
-  return walk.batch == 1 && tiles > gridDim.x ? 2 : 1;
-}
-
-// Hands out the tiles: the first ones of a block by its number, then who comes first. One thread of
-// a block asks, ahead of the copies, and once more than it gets: after so many asks the counter is
-// 0 again.
-struct TileCounter {
-  std::uint32_t* counter;
-  std::uint32_t known;
-  std::uint32_t tiles = 0;
-  std::uint32_t index = 0;  // the last one given
-
-  __device__ __forceinline__ void ask() {
-    if (index >= tiles) return;
-    const std::uint32_t given = (known + 1) * gridDim.x;
-    const std::uint32_t asks = (tiles > given ? tiles - given : 0) + gridDim.x;
-    index = given + atomicInc(counter, asks - 1);
-  }
-};
-
-// While the kernel before ends: the tiles that the block copies next on their way to the L2. One
-// thread asks for them, in pieces that leave what that kernel still reads its share of the memory;
-// `over` says when there is nothing to wait for any more.
-template <class Element, int kHeadDim>
-__device__ __forceinline__ void fetch_known_tiles(const LaunchArguments& a, TileWalk walk,
-                                                  std::uint32_t known, std::uint32_t* over) {
-#if __CUDA_ARCH__ >= 900
-  constexpr std::uint32_t kPieces = 8, kPieceRows = kTileRows / kPieces;
-  constexpr long long kCyclesPerPiece = 570;
-  const std::uint32_t page_size = a.params.page_size;
-  if (a.row_stride != kHeadDim || (page_size != 0 && page_size < kTileRows)) return;
-  long long next = clock64();
-  for (std::uint32_t i = 1; i <= known; ++i) {
-    walk.move_to(blockIdx.x + i * gridDim.x);
-    if (walk.sequence >= walk.batch || (walk.tile + 1) * kTileRows > walk.context()) return;
-    const RowAddress<Element> keys(a, a.params.k, walk.sequence, walk.kv_head);
-    const Element* from = keys.row(walk.tile * kTileRows);
-    for (std::uint32_t piece = 0; piece < kPieces; ++piece, next += kCyclesPerPiece) {
-      while (atomicOr(over, 0) == 0 && clock64() < next) __nanosleep(64);
-      if (atomicOr(over, 0) != 0) return;
-      asm volatile(
-          "cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from + piece * kPieceRows * kHeadDim),
-          "n"(kPieceRows * kHeadDim * sizeof(Element))
-          : "memory");
-    }
-  }
-#endif
-}
 
 // A warp's copies of its rows of a tile: two slots.
 template <class Element, int kHeadDim>
@@ -122,31 +55,58 @@ struct KeyCopies {
     walk.move_to(index);
     if (walk.sequence < walk.batch) keys.move_to(a.params.k, walk.sequence, walk.kv_head);
   }
-  __device__ __forceinline__ void copy(KeyRing<kHeadDim>& ring, std::uint32_t half) const {
-    if (walk.sequence < walk.batch)
-      ring.copy(keys, walk.tile * kTileRows + kWarpRows * (threadIdx.x / 32) + 16 * half,
-                walk.context());
+  // Rows 16 * half to + 15 of the warp's; paced: with little on its way at once.
+  __device__ __forceinline__ void copy(KeyRing<kHeadDim>& ring, std::uint32_t half,
+                                       bool paced = false) const {
+    if (walk.sequence < walk.batch) {
+      const std::uint32_t row = walk.tile * kTileRows + kWarpRows * (threadIdx.x / 32) + 16 * half;
+      if (paced) {
+        ring.template copy<kPacedAhead>(keys, row, walk.context());
+      } else {
+        ring.copy(keys, row, walk.context());
+      }
+    }
     ring.commit();
   }
 };
 
-// Dot products of the oldest slot's rows with the group's heads: value 2 * half + i is row
-// 8 * half + lane / 4, head 2 * (lane % 4) + i.
-template <class Element, int kHeadDim>
-__device__ __forceinline__ void multiply(KeyRing<kHeadDim>& ring, const uint4 (&q)[kHeadDim / 32],
-                                         float (&dot)[4]) {
-  ring.wait();
+// Dot products of 16 rows with the group's heads: value 2 * half + i is row 8 * half + lane / 4,
+// head 2 * (lane % 4) + i. keys(j, top, bottom): KeyRing::load_keys().
+template <class Element, int kHeadDim, class Keys>
+__device__ __forceinline__ void multiply(const uint4 (&q)[kHeadDim / 32], float (&dot)[4],
+                                         Keys keys) {
 #pragma unroll
   for (float& value : dot) value = 0;
 #pragma unroll
   for (std::uint32_t j = 0; j < kHeadDim / 32; ++j) {
     uint4 top, bottom;
-    ring.load_keys(j, top, bottom);
+    keys(j, top, bottom);
     mma<Element>(dot, top.x, bottom.x, top.y, bottom.y, q[j].x, q[j].y);
     mma<Element>(dot, top.z, bottom.z, top.w, bottom.w, q[j].z, q[j].w);
   }
+}
+// Of the oldest slot's rows.
+template <class Element, int kHeadDim>
+__device__ __forceinline__ void multiply_slot(KeyRing<kHeadDim>& ring,
+                                              const uint4 (&q)[kHeadDim / 32], float (&dot)[4]) {
+  ring.wait();
+  multiply<Element, kHeadDim>(
+      q, dot, [&](std::uint32_t j, uint4& top, uint4& bottom) { ring.load_keys(j, top, bottom); });
   ring.taken();
 }
+
+// 16 rows of a warp out of the ring, until the queries are there.
+template <int kHeadDim>
+struct KeyStash {
+  uint4 top[kHeadDim / 32], bottom[kHeadDim / 32];
+
+  __device__ __forceinline__ void take(KeyRing<kHeadDim>& ring) {
+    ring.wait();
+#pragma unroll
+    for (std::uint32_t j = 0; j < kHeadDim / 32; ++j) ring.load_keys(j, top[j], bottom[j]);
+    ring.taken();
+  }
+};
 
 // x = logit * log2(e) in place of the dot products, checked; minus infinity past the end.
 __device__ __forceinline__ void scale_scores(float (&x)[2][4], float sm_scale,
@@ -275,7 +235,8 @@ struct TileOutput {
 };
 
 // Bounds of a larger block keep the registers at 96, beside which a block of select_gather fits.
-template <class Element, int kHeadDim>
+// kStash: for launches with more tiles than blocks.
+template <class Element, int kHeadDim, bool kStash>
 __global__ __launch_bounds__(kThreads + 64,
                              2) void score(const __grid_constant__ LaunchArguments a) {
   __shared__ TileShared shared;
@@ -284,29 +245,47 @@ __global__ __launch_bounds__(kThreads + 64,
   const DecodeParams& p = a.params;
   if (!p.kv_is_stable) wait_for_previous_kernel();
   if (threadIdx.x < p.batch) contexts[threadIdx.x] = context_of(p, threadIdx.x);
-  if (threadIdx.x == 0) shared.over = 0;
+  if (threadIdx.x == 0)
+    shared.paced =
+        kStash && p.kv_is_stable && wait_for_score_pass_before(a, context_of(p, p.batch - 1));
   __syncthreads();
   const std::uint32_t group = p.q_heads / p.kv_heads;
   TileWalk walk{contexts, p.batch, p.kv_heads};
   walk.move_to(blockIdx.x);
   const bool any = walk.sequence < p.batch;
-  // K is on its way before the kernel before has ended, if that one does not write it: of the last
-  // tile it may have written the last row.
-  const bool early = p.kv_is_stable && any && walk.tile + 1 < walk.tiles();
-  if (p.kv_is_stable && !early) wait_for_previous_kernel();
+  // Whether the kernel before does not write the warp's first `rows` rows of a tile: it may write
+  // the newest row of a sequence.
+  const auto stable = [&](const TileWalk& at, std::uint32_t rows) {
+    return p.kv_is_stable && at.sequence < p.batch &&
+           at.tile * kTileRows + kWarpRows * (threadIdx.x / 32) + rows < at.context();
+  };
   KeyRing<kHeadDim> ring(ring_memory);
   KeyCopies<Element, kHeadDim> copies(a, walk);
-  copies.copy(ring, 0);
-  copies.copy(ring, 1);
+  const bool paced = shared.paced;
   load_lut(a.workspace, shared.lut);
-  const std::uint32_t known = known_tiles(walk);
-  if (early && known > 1 && threadIdx.x == kThreads - 1)
-    fetch_known_tiles<Element, kHeadDim>(a, walk, known, &shared.over);
-  if (early) wait_for_previous_kernel();
+  const bool early[2] = {stable(walk, 16), stable(walk, 32)};
+  if (early[0]) copies.copy(ring, 0, paced);
+  if (early[1]) copies.copy(ring, 1, paced);
+  // Tiles 0 and 1 of a block are known by its number.
+  const std::uint32_t second = gridDim.x + blockIdx.x;
+  KeyStash<kHeadDim> stash;
+  bool stashed = false;
+  if (kStash && early[1]) {
+    copies.move_to(second);
+    stashed = stable(copies.walk, 16);
+    if (stashed) {
+      stash.take(ring);
+      copies.copy(ring, 0, paced);
+    }
+  }
+  if (p.kv_is_stable) wait_for_previous_kernel();
   // Whatever runs before this kernel has ended: the next may take the room that is left.
   let_next_kernel_start();
-  if (known > 1 && threadIdx.x == 0) atomicExch(&shared.over, 1);
-  TileCounter counter{a.workspace.next_tile, known};
+  if (!early[0]) copies.copy(ring, 0);
+  if (!early[1]) copies.copy(ring, 1);
+  uint4 q[kHeadDim / 32];
+  if (any) load_query<Element, kHeadDim>(p, walk.sequence, walk.kv_head, q);
+  TileCounter counter{a.workspace.next_tile};
   const bool asks = threadIdx.x / 32 == kWarps - 1;
   if (asks) {
     std::uint32_t tiles = 0;
@@ -315,35 +294,46 @@ __global__ __launch_bounds__(kThreads + 64,
     counter.tiles = __reduce_add_sync(kAllLanes, tiles) * p.kv_heads;
     if (threadIdx.x % 32 == 0) {
       counter.ask();
-      for (std::uint32_t i = 1; i <= known; ++i) shared.queue[i] = i * gridDim.x + blockIdx.x;
+      shared.queue[1] = second;
     }
   }
   if (!any) return;
-  uint4 q[kHeadDim / 32];
-  load_query<Element, kHeadDim>(p, walk.sequence, walk.kv_head, q);
+  // Queries of the tile that is copied next, where it is another KV head's.
+  uint4 next_q[kHeadDim / 32];
+  bool turns = false;
+  const auto load_next_query = [&] {
+    const TileWalk& next = copies.walk;
+    turns =
+        next.sequence < p.batch && (next.sequence != walk.sequence || next.kv_head != walk.kv_head);
+    if (turns) load_query<Element, kHeadDim>(p, next.sequence, next.kv_head, next_q);
+  };
   const TileOutput output{a, group};
+  float x[2][4];
+  if (stashed) {
+    load_next_query();
+    multiply<Element, kHeadDim>(q, x[0], [&](std::uint32_t j, uint4& top, uint4& bottom) {
+      top = stash.top[j];
+      bottom = stash.bottom[j];
+    });
+  } else {
+    copies.move_to(second);
+    load_next_query();
+    multiply_slot<Element, kHeadDim>(ring, q, x[0]);
+    copies.copy(ring, 0);
+  }
+  multiply_slot<Element, kHeadDim>(ring, q, x[1]);
+  copies.copy(ring, 1);
   __syncthreads();
-  std::uint32_t last_sequence = walk.sequence, done = 0;
+  // The tile before, whose marks are stored behind the next barrier: one of its own for the sake of
+  // an earlier signal costs more than it gives.
+  std::uint32_t last_sequence = walk.sequence, done = 0;  // tiles of it
   std::size_t last_slot = 0;
-  for (std::uint32_t n = 0; walk.sequence < p.batch; ++n) {
-    TileWalk ahead = walk;
-    ahead.move_to(shared.queue[(n + 1) % 4]);
-    copies.move_to(shared.queue[(n + 1) % 4]);
-    uint4 next_q[kHeadDim / 32];
-    const bool turns = (ahead.sequence != walk.sequence || ahead.kv_head != walk.kv_head) &&
-                       ahead.sequence < p.batch;
-    if (turns) load_query<Element, kHeadDim>(p, ahead.sequence, ahead.kv_head, next_q);
-    float x[2][4];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      multiply<Element, kHeadDim>(ring, q, x[half]);
-      copies.copy(ring, half);
-    }
+  for (std::uint32_t n = 0;; ++n) {
     scale_scores(x, p.sm_scale,
                  walk.tile * kTileRows + kWarpRows * (threadIdx.x / 32) + threadIdx.x % 32 / 4,
                  walk.context());
     warp_maxima(shared.max_x[n % 3][threadIdx.x / 32], x);
-    if (asks && threadIdx.x % 32 == 0) shared.queue[(n + 1 + known) % 4] = counter.index;
+    if (asks && threadIdx.x % 32 == 0) shared.queue[(n + 2) % 4] = counter.index;
     __syncthreads();
     if (asks && threadIdx.x % 32 == 0) counter.ask();
     encode_tile(shared, group, n, x);
@@ -355,24 +345,35 @@ __global__ __launch_bounds__(kThreads + 64,
     done = last_sequence == walk.sequence ? done + 1 : 1;
     last_sequence = walk.sequence;
     last_slot = output.slot(walk, 0);
-    walk = ahead;
-    if (turns) {
-#pragma unroll
-      for (int j = 0; j < kHeadDim / 32; ++j) q[j] = next_q[j];
-    }
-    if (walk.sequence == p.batch) {
+    if (copies.walk.sequence == p.batch) {
       __syncthreads();
       if (threadIdx.x < 32) {
         output.store_marks(shared, n, last_slot);
         output.signal(last_sequence, done);
       }
+      break;
+    }
+    walk = copies.walk;
+    if (turns) {
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 32; ++j) q[j] = next_q[j];
+    }
+    copies.move_to(shared.queue[(n + 2) % 4]);
+    load_next_query();
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      multiply_slot<Element, kHeadDim>(ring, q, x[half]);
+      copies.copy(ring, half);
     }
   }
 }
 
-template <class Element, int kHeadDim>
-struct ScoreInstance {
-  static Kernel kernel() { return score<Element, kHeadDim>; }
+template <bool kStash>
+struct Scores {
+  template <class Element, int kHeadDim>
+  struct Of {
+    static Kernel kernel() { return score<Element, kHeadDim, kStash>; }
+  };
 };
 
 }  // namespace
@@ -385,8 +386,9 @@ std::size_t key_ring_bytes(std::uint32_t head_dim) {
   return head_dim == 64 ? KeyRing<64>::kBytes : KeyRing<128>::kBytes;
 }
 
-Kernel score_kernel(ElementType element, std::uint32_t head_dim) {
-  return instance<ScoreInstance>(element, head_dim);
+Kernel score_kernel(ElementType element, std::uint32_t head_dim, bool several_tiles) {
+  return several_tiles ? instance<Scores<true>::Of>(element, head_dim)
+                       : instance<Scores<false>::Of>(element, head_dim);
 }
 
 }  // namespace stoat::gpu

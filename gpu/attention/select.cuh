@@ -14,17 +14,14 @@
 
 namespace stoat::gpu {
 
-// A warp's V rows on their way: steps of two copies of the warp, 16 bytes a lane. So many that a
-// block still fits beside two of the score pass.
-constexpr std::uint32_t kCopyBytes = 512, kCopiesAtOnce = 2, kRingSteps = 4;
-constexpr std::uint32_t kWarpRing = kRingSteps * kCopiesAtOnce * kCopyBytes;
-// A run that a warp has found and not yet added: its V row, and what it weighs before a factor
-// common to all rows.
-struct QueuedRun {
-  const void* source;
+// A run of points on one row that a warp has found: its V row, counted in rows of head_dim elements
+// from the begin of V, and what it weighs before a factor common to all rows.
+struct FoundRun {
+  std::uint32_t row;
   float weight;
 };
-constexpr std::uint32_t kQueuedRuns = 64;
+// Points that a warp looks for at once, and its runs: as many, and a step of rows (stream.cuh).
+constexpr std::uint32_t kChunk = 32, kFoundRuns = 48;
 // Weights of the parts of so many tiles are copied to shared memory.
 constexpr std::uint32_t kCopiedTiles = 128;
 
@@ -35,8 +32,9 @@ struct SelectShared {
                               // masses and offsets of the tiles' own points
   std::uint32_t* first;       // [tiles + 1] first point of a tile; before that, the exponents
   std::uint32_t* lut;         // [kWeightLutSize]
-  uint4* ring;                // [kWarps, kWarpRing bytes] V rows on their way
-  QueuedRun* runs;            // [kWarps, kQueuedRuns]
+  float* sums;                // [kWarps, head_dim]
+  FoundRun* runs;             // [kWarps, kFoundRuns]
+  float* weight;              // flash [tiles]: what a point of a tile weighs
   bool flash;
   uint4* part;  // [tiles, kTileParts / 4] weights of 32 rows; null: too many to copy
 
@@ -53,19 +51,19 @@ struct SelectShared {
     flash = p.method == Method::kFlash;
     // What is read 16 bytes at a time comes first.
     lut = reinterpret_cast<std::uint32_t*>(base);
-    ring = reinterpret_cast<uint4*>(lut + kWeightLutSize);
-    uint4* const parts = ring + kWarps * kWarpRing / sizeof(uint4);
+    auto* const parts = reinterpret_cast<uint4*>(lut + kWeightLutSize);
     const std::uint32_t copied = tiles <= kCopiedTiles ? tiles : 0;
     part = copied > 0 ? parts : nullptr;
-    runs = reinterpret_cast<QueuedRun*>(parts + copied * (kTileParts / 4));
-    tile_begin = reinterpret_cast<std::uint64_t*>(runs + kWarps * kQueuedRuns);
+    sums = reinterpret_cast<float*>(parts + copied * (kTileParts / 4));
+    runs = reinterpret_cast<FoundRun*>(sums + kWarps * p.head_dim);
+    tile_begin = reinterpret_cast<std::uint64_t*>(runs + kWarps * kFoundRuns);
     sorted = tile_begin + tiles + 1;
     first = reinterpret_cast<std::uint32_t*>(sorted + sorted_size(p, tiles));
-    return kWeightLutSize * sizeof(std::uint32_t) + kWarps * kWarpRing +
-           copied * (kTileParts * sizeof(std::uint32_t)) +
-           kWarps * kQueuedRuns * sizeof(QueuedRun) +
+    weight = reinterpret_cast<float*>(first + tiles + 1);
+    return kWeightLutSize * sizeof(std::uint32_t) + copied * (kTileParts * sizeof(std::uint32_t)) +
+           kWarps * (p.head_dim * sizeof(float) + kFoundRuns * sizeof(FoundRun)) +
            (tiles + 1 + sorted_size(p, tiles)) * sizeof(std::uint64_t) +
-           (tiles + 1) * sizeof(std::uint32_t);
+           (tiles + 1) * sizeof(std::uint32_t) + (flash ? tiles * sizeof(float) : 0);
   }
 };
 
@@ -121,8 +119,13 @@ __device__ __forceinline__ void copy_parts(const Workspace& w, std::size_t first
 // The ruler of one head: tile boundaries and exponents. Returns the largest exponent.
 struct HeadRuler {
   std::int32_t max_exponent;
-  std::uint64_t total;  // Z
+  std::uint64_t total;                   // Z
+  std::uint32_t live = 0, live_sum = 0;  // tiles of some mass: before this thread's, and all
 };
+// Z is at most 2^50; above it the live tiles are counted in the same sums.
+constexpr std::uint32_t kLiveShift = 51;
+constexpr std::uint64_t kMassMask = (std::uint64_t{1} << kLiveShift) - 1;
+static_assert(kMaxContext <= 1U << 20 && kMaxContext / kTileRows < 1U << (64 - kLiveShift));
 __device__ inline HeadRuler build_ruler(const Workspace& w, std::size_t first_slot,
                                         std::uint32_t tiles, SelectShared& shared) {
   __shared__ std::int32_t warp_top[kWarps];
@@ -160,17 +163,20 @@ __device__ inline HeadRuler build_ruler(const Workspace& w, std::size_t first_sl
 #pragma unroll
   for (std::uint32_t i = 0; i < kWarps; ++i) top = max(top, warp_top[i]);
   if (top == kMaskedTile || top == kDamagedTile) return {top, 0};
-  std::uint64_t sum = 0;
+  std::uint64_t sum = 0, live = 0;
   if (chunk == 1) {
     if (begin < end) sum = scaled_mass(mass, tile_shift(exponent, top));
+    live = sum > 0 ? 1 : 0;
   } else {
     for (std::uint32_t t = begin; t < end; ++t) {
       const auto of_tile = static_cast<std::int32_t>(shared.first[t]);
       const std::uint64_t scaled = scaled_mass(shared.tile_begin[t], tile_shift(of_tile, top));
       shared.tile_begin[t] = sum;  // before it in this thread's chunk
       sum += scaled;
+      live += scaled > 0 ? 1 : 0;
     }
   }
+  sum |= live << kLiveShift;
   std::uint64_t inclusive = sum;
 #pragma unroll
   for (std::uint32_t distance = 1; distance < 32; distance *= 2) {
@@ -185,6 +191,10 @@ __device__ inline HeadRuler build_ruler(const Workspace& w, std::size_t first_sl
     if (i < warp) before += warp_sum[i];
     total += warp_sum[i];
   }
+  const auto live_before = static_cast<std::uint32_t>(before >> kLiveShift);
+  const auto live_sum = static_cast<std::uint32_t>(total >> kLiveShift);
+  before &= kMassMask;
+  total &= kMassMask;
   if (chunk == 1) {
     if (begin < end) shared.tile_begin[begin] = before;
   } else {
@@ -192,7 +202,7 @@ __device__ inline HeadRuler build_ruler(const Workspace& w, std::size_t first_sl
   }
   if (threadIdx.x == 0) shared.tile_begin[tiles] = total;
   __syncthreads();
-  return {top, total};
+  return {top, total, live_before, live_sum};
 }
 
 // About 1 / x, without the care for what cannot be here that a division takes.
@@ -218,13 +228,13 @@ __device__ __forceinline__ std::uint64_t quotient(std::uint64_t a, std::uint64_t
 // A kernel is made for each kind: most of one would be dead weight in the instruction cache.
 enum class DrawKind : std::uint8_t { kSystematic, kFlash, kOther };  // sys, prop; flash; iid, strat
 
-// Where points lie; flash only uses site and budget.
+// Where points lie; flash only uses site, budget and offset.
 template <DrawKind kKind>
 struct Points {
   Method method;
   DrawSite site;
   std::uint64_t total;
-  std::uint64_t offset;  // systematic
+  std::uint64_t offset;  // systematic; flash: the draw that says which tiles get one point more
   std::uint32_t budget;
   const std::uint64_t* sorted;  // iid
   double inverse_budget;
@@ -276,29 +286,34 @@ __device__ inline void sort_points(std::uint64_t* sorted, std::uint32_t size) {
 }
 
 // flash_budgets of models/sampling: budget / live tiles each, the remainder by one systematic draw
-// over the live tiles. Returns false when there are fewer samples than live tiles.
-__device__ inline bool flash_first(SelectShared& shared, std::uint32_t tiles, std::uint32_t budget,
-                                   const DrawSite& site) {
+// over the live tiles; also the own points of the tiles and what a point weighs. Returns false when
+// there are fewer samples than live tiles.
+__device__ inline bool share_among_tiles(SelectShared& shared, std::uint32_t tiles,
+                                         std::uint32_t budget, std::uint64_t draw,
+                                         const HeadRuler& ruler) {
+  const std::uint32_t live = ruler.live_sum;
+  if (budget < live) return false;
   const std::uint32_t chunk = (tiles + kThreads - 1) / kThreads;
   const std::uint32_t begin = min(tiles, threadIdx.x * chunk), end = min(tiles, begin + chunk);
-  std::uint32_t live = 0;
-  for (std::uint32_t t = begin; t < end; ++t)
-    live += shared.tile_begin[t + 1] > shared.tile_begin[t] ? 1 : 0;
-  const Scan<std::uint32_t> scan = block_scan(live);
-  if (budget < scan.total) return false;
-  const std::uint32_t each = budget / scan.total, remainder = budget % scan.total;
-  const auto offset =
-      static_cast<std::uint32_t>(mulhi64(draw_u64(site, Purpose::kTileRemainder, 0), scan.total));
+  const std::uint32_t each = budget / live, remainder = budget % live;
+  const auto offset = static_cast<std::uint32_t>(mulhi64(draw, live));
   // Live tile j gets one more when a point s * live + offset lies in [remainder * j, ... * (j +
   // 1)). All of it is below 2^25.
-  const auto extra_below = [&](std::uint32_t j) {
+  const auto first_of = [&](std::uint32_t j) {
     const std::uint32_t bound = j * remainder;
-    return bound > offset ? (bound - offset + scan.total - 1) / scan.total : 0U;
+    return j * each + (bound > offset ? (bound - offset + live - 1) / live : 0U);
   };
-  std::uint32_t j = scan.before;
+  const float inverse_total = 1.0F / static_cast<float>(ruler.total);
+  std::uint32_t j = ruler.live, first = first_of(j);
   for (std::uint32_t t = begin; t < end; ++t) {
-    shared.first[t] = j * each + extra_below(j);
-    j += shared.tile_begin[t + 1] > shared.tile_begin[t] ? 1 : 0;
+    shared.first[t] = first;
+    // systematic_points() of the tile's mass.
+    shared.sorted[tiles + t] = mulhi64(shared.sorted[tiles + t], shared.sorted[t]);
+    const std::uint64_t mass = shared.tile_begin[t + 1] - shared.tile_begin[t];
+    if (mass == 0) continue;
+    const std::uint32_t next = first_of(++j);
+    shared.weight[t] = static_cast<float>(mass) * inverse_total / static_cast<float>(next - first);
+    first = next;
   }
   if (threadIdx.x == 0) shared.first[tiles] = budget;
   __syncthreads();
@@ -319,13 +334,9 @@ __device__ __forceinline__ void draw_early(SelectShared& shared, const Points<kK
 // every tile its share. Returns false when flash has fewer samples than live tiles.
 template <DrawKind kKind>
 __device__ inline bool prepare_points(SelectShared& shared, const Points<kKind>& points,
-                                      std::uint32_t tiles) {
-  if constexpr (kKind == DrawKind::kFlash) {
-    // systematic_points() of every tile's mass.
-    for (std::uint32_t t = threadIdx.x; t < tiles; t += kThreads)
-      shared.sorted[tiles + t] = mulhi64(shared.sorted[tiles + t], shared.sorted[t]);
-    return flash_first(shared, tiles, points.budget, points.site);
-  }
+                                      std::uint32_t tiles, const HeadRuler& ruler) {
+  if constexpr (kKind == DrawKind::kFlash)
+    return share_among_tiles(shared, tiles, points.budget, points.offset, ruler);
   if (kKind == DrawKind::kOther && points.method == Method::kIid) {
     const IidPoints iid{points.site, points.total, points.budget};
     std::uint32_t size = 1;

@@ -5,6 +5,7 @@
 // The blocks of a head share its points evenly (few.cuh where that is at most 32 points a block,
 // else stream.cuh); counts do not depend on how many they are, and the first block of a cluster, or
 // without clusters the last to come, adds their sums in a fixed order.
+#include <algorithm>
 #include <cstdint>
 
 #include "gpu/attention/few.cuh"
@@ -16,10 +17,13 @@ namespace stoat::gpu {
 namespace {
 
 // Codes that nobody reads again need not be written to memory. Of a cluster every block has read
-// them when its first block has stored the head. Before Hopper another block may store it: callers
-// set keep_codes there.
+// them when its first block has stored the head. Before Hopper, without clusters, only of a block
+// that has its head for itself.
 __device__ void discard_codes(const LaunchArguments& a, const GatherShare& share,
                               std::uint32_t tiles) {
+#if __CUDA_ARCH__ < 900
+  if (share.splits != 1) return;
+#endif
   if (share.split != 0) return;
   __syncthreads();
   constexpr std::uint32_t kLine = 64;  // codes: 128 bytes
@@ -92,7 +96,12 @@ __global__ __launch_bounds__(kThreads,
   const DrawSite site{p.seed, p.sequence_id ? p.sequence_id[sequence] : sequence, context - 1,
                       static_cast<std::uint16_t>(p.layer), static_cast<std::uint16_t>(query_head)};
   Points<kKind> points{
-      p.method,         site, 0, draw_u64(site, Purpose::kValue, 0), p.budget, shared.sorted,
+      p.method,
+      site,
+      0,
+      draw_u64(site, kKind == DrawKind::kFlash ? Purpose::kTileRemainder : Purpose::kValue, 0),
+      p.budget,
+      shared.sorted,
       inverse(p.budget)};
   draw_early(shared, points, tiles);
   // The next kernel may take the room that the score kernel leaves: K is on its way meanwhile.
@@ -107,13 +116,14 @@ __global__ __launch_bounds__(kThreads,
         p, share, ruler.max_exponent == kDamagedTile ? kDamagedScore : kNoFiniteScore);
   }
   points.total = ruler.total;
-  points.offset = mulhi64(points.offset, ruler.total);
+  constexpr bool flash = kKind == DrawKind::kFlash;
+  if constexpr (!flash) points.offset = mulhi64(points.offset, ruler.total);
   // The host refuses flash with fewer samples than tiles, so this does not fail.
-  if (!prepare_points(shared, points, tiles)) return refuse_head<Element>(p, share, kBadContext);
+  if (!prepare_points(shared, points, tiles, ruler))
+    return refuse_head<Element>(p, share, kBadContext);
   const std::uint32_t splits = share.splits;
   const PointRange range{p.budget * share.split / splits, p.budget * (share.split + 1) / splits};
   const RowAddress<Element> values(a, p.v, sequence, query_head / (p.q_heads / p.kv_heads));
-  constexpr bool flash = kKind == DrawKind::kFlash;
   // The same for all blocks of a head, which share its points in different ways.
   const bool few = p.budget >= splits && p.budget <= kFewPoints * splits;
   const float sum =
@@ -162,8 +172,11 @@ Kernel select_gather_kernel(const DecodeParams& params) {
   }
 }
 
+// Blocks that come when the score pass ends gather where it ends first; with so much shared memory
+// at most three share a multiprocessor, and one still fits beside the score pass.
 std::size_t select_gather_shared_bytes(const DecodeParams& params) {
-  return SelectShared{}.place(nullptr, params, max_tiles(params));
+  constexpr std::size_t kSpreadBytes = 56 * 1024;
+  return std::max(kSpreadBytes, SelectShared{}.place(nullptr, params, max_tiles(params)));
 }
 
 }  // namespace stoat::gpu

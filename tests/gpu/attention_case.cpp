@@ -102,6 +102,9 @@ std::vector<std::uint16_t> AttentionCase::arrange(const std::vector<Bf16>& rows)
 }
 
 void AttentionCase::upload() {
+  indptr_.clear();
+  indices_.clear();
+  last_page_len_.clear();
   if (shape_.page_size != 0) {
     std::int32_t pages = 0;
     for (const std::uint32_t context : shape_.contexts)

@@ -98,6 +98,10 @@ TEST(GpuDecodeParams, RefuseTernaryScoresThatTheKernelCannotDoWithTheReason) {
       std::string::npos);
   EXPECT_NE(ternary_refusal_after([](DecodeParams& p) { p.ternary.capacity = 32772; }).find("of 8"),
             std::string::npos);
+  EXPECT_NE(ternary_refusal_after([](DecodeParams& p) {
+              p.ternary.capacity = (1U << 24) + 8;
+            }).find("at most 16777216"),
+            std::string::npos);
 }
 
 TEST(GpuDecodeParams, RefuseIncompleteSinks) {
@@ -165,15 +169,19 @@ TEST(GpuDecodeParams, SplitsFillTheDeviceAndNeverExceedTheWork) {
   EXPECT_EQ(large.whole_sequences, 1U);  // whole heads take longer: the last three are shared
   EXPECT_EQ(large.gather, 4U);
   const Splits largest = choose_splits(llama(Method::kProp, 2048), 132);
-  EXPECT_EQ(largest.whole_sequences, 0U);
-  EXPECT_EQ(largest.gather, 4U);  // 512 blocks
+  EXPECT_EQ(largest.whole_sequences, 1U);
+  EXPECT_EQ(largest.gather, 4U);
   EXPECT_EQ(choose_splits(llama(Method::kTopK, 128), 132).gather, 2U);
   DecodeParams many = llama(Method::kDense, 0);
   many.batch = 64;
   EXPECT_EQ(choose_splits(many, 132).score, 8U);  // 16 tiles a block, in several waves
+  many.batch = 16;
+  EXPECT_EQ(choose_splits(many, 132).score, 2U);  // one wave of 256 blocks
   many.method = Method::kProp;
   many.budget = 128;
   EXPECT_EQ(choose_splits(many, 132).score, 264U);
+  many.budget = 1024;
+  EXPECT_EQ(choose_splits(many, 132).score, 240U);  // room for a gather that takes as long
   DecodeParams tiny = llama(Method::kProp, 1);
   tiny.batch = 1;
   tiny.max_context = 300;
