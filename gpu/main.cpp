@@ -237,9 +237,7 @@ int finish(const stoat::CaptureResult& result, const Words& words) {
 int refuse(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
   if (error.get_exit_code() == 0) return app.exit(error);
   stoat::KnownWords known;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
-  }
+  stoat::add_options(known, app);
   stoat::say(
       stoat::command_line_problem("stoat capture", {argv + 1, argv + argc}, known, error.what()) +
       "\n");

@@ -15,6 +15,13 @@ struct KnownWords {
   std::vector<std::string> verbs;    // of a program that has some; the first word must be one
 };
 
+// Adds the long options of a parser, CLI11's App.
+template <class App>
+void add_options(KnownWords& known, const App& app) {
+  for (const auto* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
+}
+
 // `words` are the arguments after the program's name; `parser_said` is the parser's own message,
 // used when no word is unknown. Example:
 // "stoat capture: unknown option '--methd'; did you mean '--method'?"

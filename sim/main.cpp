@@ -83,12 +83,8 @@ std::string problem(const CLI::App& app, const std::vector<std::string>& words,
                     const std::string& parser_said) {
   const std::vector<std::string> given(words.begin() + (words.empty() ? 0 : 1), words.end());
   KnownWords known;
-  const auto add_options = [&](const CLI::App& of) {
-    for (const CLI::Option* option : of.get_options())
-      for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
-  };
   std::string program = "stoat";
-  add_options(app);
+  add_options(known, app);
   known.verbs = own_verbs(app);
   for (const SisterProgram& sister : kSisters) known.verbs.emplace_back(sister.verb);
   if (given.empty()) {
@@ -97,7 +93,7 @@ std::string problem(const CLI::App& app, const std::vector<std::string>& words,
   for (const CLI::App* verb : app.get_subcommands({})) {
     if (verb->get_name() != given[0]) continue;
     known.options.clear();
-    add_options(*verb);
+    add_options(known, *verb);
     program += " " + given[0];
     const std::vector<std::string> inner = own_verbs(*verb);
     if (inner.empty()) continue;
@@ -109,7 +105,7 @@ std::string problem(const CLI::App& app, const std::vector<std::string>& words,
     }
     known.options.clear();
     known.verbs = inner;
-    add_options(*verb->get_subcommand(rest[0]));
+    add_options(known, *verb->get_subcommand(rest[0]));
     return command_line_problem(program, rest, known, parser_said);
   }
   return command_line_problem(program, given, known, parser_said);

@@ -164,16 +164,12 @@ int refuse(const CLI::App& app, const CLI::ParseError& error, int argc, char** a
   if (error.get_exit_code() == 0) return app.exit(error);
   stoat::KnownWords known;
   const std::vector<std::string> words{argv + 1, argv + argc};
-  const auto add_options = [&](const CLI::App& of) {
-    for (const CLI::Option* option : of.get_options())
-      for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
-  };
-  add_options(app);
+  stoat::add_options(known, app);
   std::string program = "stoat trace";
   for (const CLI::App* verb : app.get_subcommands({})) {
     known.verbs.push_back(verb->get_name());
     if (words.empty() || verb->get_name() != words[0]) continue;
-    add_options(*verb);
+    stoat::add_options(known, *verb);
     program += " " + words[0];
   }
   stoat::say(stoat::command_line_problem(program, words, known, error.what()) + "\n");

@@ -18,8 +18,10 @@
 #include "gpu/bench/energy.h"
 #include "gpu/bench/measure.h"
 #include "gpu/bench/result_file.h"
+#include "models/command_line.h"
 #include "models/error.h"
 #include "models/files.h"
+#include "models/streams.h"
 #include "models/version.h"
 
 namespace stoat::gpu {
@@ -296,7 +298,18 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(stoat::ExitCode::kUsage);
+    if (error.get_exit_code() == 0) return app.exit(error);
+    const std::vector<std::string> words{argv + 1, argv + argc};
+    stoat::KnownWords known;
+    stoat::add_options(known, app);
+    std::string program = "stoat-bench";
+    for (const CLI::App* verb : app.get_subcommands({})) {
+      if (words.empty() || verb->get_name() != words[0]) continue;
+      stoat::add_options(known, *verb);
+      program += " " + words[0];
+    }
+    stoat::say(stoat::command_line_problem(program, words, known, error.what()) + "\n");
+    return static_cast<int>(stoat::ExitCode::kUsage);
   }
   std::string command = "stoat-bench";
   // Results name no folders of the machine that they were measured on.

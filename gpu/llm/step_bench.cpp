@@ -318,8 +318,7 @@ int step_bench_main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     KnownWords known;
-    for (const CLI::Option* option : app.get_options())
-      for (const std::string& name : option->get_lnames()) known.options.push_back("--" + name);
+    add_options(known, app);
     say(command_line_problem("stoat capture bench", {argv + 1, argv + argc}, known, error.what()) +
         "\n");
     return static_cast<int>(ExitCode::kUsage);
