@@ -2,9 +2,9 @@
 """Times our kernels and the dense kernels a user could pick, in one run on one GPU, and says who is faster where.
 
 Peers: PyTorch SDPA with cuDNN and with flash, and a Triton split-KV (triton_split_kv.py) at the best of its
-configurations. Each is checked against float64 before it is timed. The method is stoat-bench's: a CUDA graph of steps
-that rotate over at least 640 MB of K and V, 3 warm-up and 50 timed replays, replay time / steps. Needs PyTorch and
-Triton. Writes JSON (every sample) and CSV (percentiles); the table goes to stdout.
+configurations. Each is checked against float64 before it is timed. The method is stoat-bench's: a CUDA graph of as many
+steps as a model has layers, which rotate over at least 640 MB of K and V, 3 warm-up and 50 timed replays, replay time /
+steps. Needs PyTorch and Triton. Writes JSON (every sample) and CSV (percentiles); the table goes to stdout.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import gpu_results  # noqa: E402
 
 Q_HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128
 ROTATED_BYTES = 640 << 20
+WALKED_BYTES = 64 << 30  # by a graph, at most
 WARM_UPS = 3
 ERROR_BOUND = 5e-3  # a bf16 kernel's relative error against float64: 2e-3 to 4e-3
 
@@ -28,11 +29,11 @@ ERROR_BOUND = 5e-3  # a bf16 kernel's relative error against float64: 2e-3 to 4e
 class Shape:
     """Views of one big K and one big V buffer as `pairs` K/V pairs of a shape."""
 
-    def __init__(self, torch, buffers, batch, context):
+    def __init__(self, torch, buffers, batch, context, steps):
         self.torch, self.batch, self.context = torch, batch, context
         self.key_bytes = 2 * batch * context * KV_HEADS * HEAD_DIM
         self.pairs = pairs_of(batch, context)
-        self.steps = max(4, self.pairs)
+        self.steps = steps or steps_of_graph(batch, context)
         self.keys, self.values = buffers
         self.q = torch.randn(self.pairs, batch, Q_HEADS, HEAD_DIM, device="cuda").to(torch.bfloat16)
 
@@ -58,6 +59,12 @@ class Shape:
 def pairs_of(batch, context):
     pair = 4 * batch * context * KV_HEADS * HEAD_DIM
     return min(max(-(-ROTATED_BYTES // pair), 2), 64)
+
+
+def steps_of_graph(batch, context):
+    """As stoat-bench's."""
+    pair = 4 * batch * context * KV_HEADS * HEAD_DIM
+    return max(min(max(WALKED_BYTES // pair, 4), 32), pairs_of(batch, context))
 
 
 def sdpa(torch, backend):
@@ -128,8 +135,8 @@ def best_triton(torch, shape, reference, replays):
     return best[1]
 
 
-def measure_shape(torch, buffers, batch, context, replays, say):
-    shape = Shape(torch, buffers, batch, context)
+def measure_shape(torch, buffers, batch, context, steps, replays, say):
+    shape = Shape(torch, buffers, batch, context, steps)
     references = {layout: shape.reference(layout) for layout in ("NHD", "HND")}
     rows = []
     peers = [("SDPA cuDNN", "NHD", lambda: sdpa(torch, "cuDNN")), ("SDPA cuDNN", "HND", lambda: sdpa(torch, "cuDNN")),
@@ -138,7 +145,7 @@ def measure_shape(torch, buffers, batch, context, replays, say):
     for name, layout, make in peers:
         row = {"kernel": name, "by": "peer", "batch": batch, "context": context, "q_heads": Q_HEADS,
                "kv_heads": KV_HEADS, "head_dim": HEAD_DIM, "element": "bf16", "kv_layout": layout,
-               "steps_per_graph": shape.steps, "rotated_bytes": shape.pairs * 2 * shape.key_bytes,
+               "steps_per_graph": shape.steps, "rotated_bytes": min(shape.steps, shape.pairs) * 2 * shape.key_bytes,
                "must_read_bytes": 2 * shape.key_bytes}
         try:
             attention = make()
@@ -158,7 +165,7 @@ def measure_shape(torch, buffers, batch, context, replays, say):
     return rows
 
 
-def measure_peers(batches, contexts, replays, say):
+def measure_peers(batches, contexts, steps, replays, say):
     import torch
     import triton
     torch.manual_seed(20261122)
@@ -167,18 +174,18 @@ def measure_peers(batches, contexts, replays, say):
     rows, start, total, done = [], time.monotonic(), sum(b * c for b in batches for c in contexts), 0
     for batch in batches:
         for context in contexts:
-            rows += measure_shape(torch, buffers, batch, context, replays, say)
+            rows += measure_shape(torch, buffers, batch, context, steps, replays, say)
             done += batch * context
             say(f"peers: {100 * done / total:.0f} %, {time.monotonic() - start:.0f} s")
     versions = {"torch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "triton": triton.__version__}
     return versions, rows
 
 
-def measure_ours(bench, batches, contexts, replays, extra):
+def measure_ours(bench, batches, contexts, steps, replays, extra):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "own.json")
         subprocess.run([bench, "--batches", ",".join(map(str, batches)), "--contexts", ",".join(map(str, contexts)),
-                        "--replays", str(replays), "--json", path, *extra], check=True)
+                        "--replays", str(replays), "--steps", str(steps), "--json", path, *extra], check=True)
         return json.loads(path.read_text())
 
 
@@ -188,6 +195,7 @@ def main():
     parser.add_argument("--batches", default="1,4,16")
     parser.add_argument("--contexts", default="4096,8192,16384,32768,65536,131072")
     parser.add_argument("--replays", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=0, help="of a graph (0: 32, fewer of large shapes)")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--csv", type=pathlib.Path)
     parser.add_argument("rest", nargs="*", help="further arguments for stoat-bench, after --")
@@ -198,10 +206,11 @@ def main():
         print(text, file=sys.stderr, flush=True)
 
     # Ours run in a process of their own, first: two owners of 17 GB each would fit, but need not.
-    own = measure_ours(os.path.abspath(arguments.bench), batches, contexts, arguments.replays, arguments.rest)
+    own = measure_ours(os.path.abspath(arguments.bench), batches, contexts, arguments.steps, arguments.replays,
+                       arguments.rest)
     for row in own["rows"]:
         row["by"] = "stoat"
-    versions, rows = measure_peers(batches, contexts, arguments.replays, say)
+    versions, rows = measure_peers(batches, contexts, arguments.steps, arguments.replays, say)
     result = {**own, "format": "stoat-decode-comparison", "peer_versions": versions, "rows": own["rows"] + rows,
               "command": " ".join(["bench_peers.py", *(word.rsplit("/", 1)[-1] for word in sys.argv[1:])])}
     if arguments.json:

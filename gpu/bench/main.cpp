@@ -35,7 +35,7 @@ struct Options {
   std::uint32_t replays = 50;
   float spread = 3.5F;
   std::string layout = "nhd";
-  std::uint32_t score_splits = 0, gather_splits = 0;
+  std::uint32_t score_splits = 0, gather_splits = 0, steps = 0;
   std::string json, csv;
   BiasPlan bias;
   bool energy = false;
@@ -68,6 +68,7 @@ std::vector<BenchShape> shapes_of(const Options& options) {
       shape.hnd = options.layout == "hnd";
       shape.score_splits = options.score_splits;
       shape.gather_splits = options.gather_splits;
+      shape.steps = options.steps;
       shapes.push_back(shape);
     }
   }
@@ -268,6 +269,9 @@ int main(int argc, char** argv) {
   app.add_flag("--full", options.full, "contexts 4k to 128k");
   app.add_option("--replays", options.replays, "timed graph replays a row")
       ->check(CLI::Range(1, 10000));
+  app.add_option("--steps", options.steps,
+                 "steps of a graph (0: as a model's 32 layers, fewer of large shapes)")
+      ->check(CLI::Range(0, 1024));
   CLI::Option* energy = app.add_flag(
       "--energy", options.energy,
       "joules a token and average power by the board's energy counter, whole decode steps and "

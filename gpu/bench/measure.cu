@@ -24,6 +24,16 @@ std::uint32_t pairs_of(const BenchShape& shape) {
       std::clamp<std::uint64_t>((kRotatedBytes + pair - 1) / pair, 2, 64));
 }
 
+}  // namespace
+
+std::uint32_t steps_of_graph(const BenchShape& shape) {
+  constexpr std::uint64_t kWalk = std::uint64_t{64} << 30;
+  const std::uint64_t few = std::clamp<std::uint64_t>(kWalk / (2 * shape.key_bytes()), 4, 32);
+  return std::max(static_cast<std::uint32_t>(few), pairs_of(shape));
+}
+
+namespace {
+
 // Reads n 16-byte words of a and, unless null, of b. The sum is stored only if it is a number that
 // does not occur, so that the loads stay. Overlapped, the next launch may start at once, and this
 // one waits for the one before it only when it has read everything.
@@ -198,8 +208,8 @@ Timing Bench::measure(const BenchShape& shape, const BenchItem& item, std::uint3
   Memory& m = *memory_;
   m.prepare(shape, item);
   Timing timing;
-  timing.steps = std::max(4U, pairs_of(shape));
-  timing.rotated_bytes = pairs_of(shape) * 2 * shape.key_bytes();
+  timing.steps = shape.steps != 0 ? shape.steps : steps_of_graph(shape);
+  timing.rotated_bytes = std::min(timing.steps, pairs_of(shape)) * 2 * shape.key_bytes();
   check(cudaStreamBeginCapture(m.stream, cudaStreamCaptureModeThreadLocal), "begin of capture");
   for (std::uint32_t step = 0; step < timing.steps; ++step) m.queue_step(shape, item, step);
   cudaGraph_t graph = nullptr;

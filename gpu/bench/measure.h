@@ -20,6 +20,7 @@ struct BenchShape {
   std::uint32_t kv_heads = 8;
   std::uint32_t head_dim = 128;
   std::uint32_t score_splits = 0, gather_splits = 0;  // as DecodeParams
+  std::uint32_t steps = 0;                            // of a graph; 0: steps_of_graph()
   bool hnd = false;                                   // K and V as [kv_heads, context, head_dim]
 
   std::uint64_t key_bytes() const {
@@ -83,6 +84,11 @@ class Bench {
 std::string item_refusal(const BenchShape& shape, const BenchItem& item);
 // Bytes of K, and V of dense and the floors, that one step must read when it touches every feature.
 std::uint64_t must_read_bytes(const BenchShape& shape, const BenchItem& item);
+
+// Steps of a graph unless asked for: a model's 32 layers, so that the start of a graph weighs what
+// it does in a decode step; fewer, but at least 4, where they would walk over more than 64 GiB of K
+// and V; and at least as many as rotate.
+std::uint32_t steps_of_graph(const BenchShape& shape);
 
 // p in [0, 1] of the sorted samples (nearest rank below).
 double quantile(std::vector<double> samples, double p);
