@@ -46,13 +46,14 @@ LaunchArguments arguments_of(const DecodeParams& params) {
   const std::size_t rows = params.page_size == 0 ? params.kv_capacity : params.page_size;
   return {params,
           place(params, layout),
-          splits,
-          max_tiles(params),
           nhd ? std::size_t{params.kv_heads} * params.head_dim : params.head_dim,
           rows * params.kv_heads * params.head_dim,
           static_cast<std::uint32_t>(std::countr_zero(params.page_size)),
+          max_tiles(params),
+          1U << 31,
+          0,
           splits.whole_sequences * params.q_heads,
-          false};
+          splits};
 }
 
 // Programmatic dependent launch and clusters exist from Hopper on.
@@ -133,10 +134,12 @@ void prepare_workspace(const DecodeParams& params, Stream stream) {
 }
 
 void launch_score(const DecodeParams& params, Stream stream) {
-  const LaunchArguments arguments = arguments_of(params);
+  LaunchArguments arguments = arguments_of(params);
   if (params.method == Method::kDense)
     throw usage_error({"GPU attention"}, "dense attention", "a sampled method",
                       "dense has no score pass of its own");
+  // Nobody reads the codes: they stay where those of a decode stay.
+  if (!params.keep_codes) arguments.code_places = code_places(params);
   launch_score(arguments, stream);
 }
 
@@ -149,7 +152,7 @@ void launch_decode(const DecodeParams& params, Stream stream) {
     return;
   }
   const bool topk = params.method == Method::kTopK;
-  arguments.signals = params.ternary.draws == 0 && !topk;
+  if (params.ternary.draws == 0 && !topk) arguments.signal_group = arguments.splits.signal_group;
   launch_score(arguments, stream);
   launch(topk ? select_topk_kernel(params) : select_gather_kernel(params),
          dim3(arguments.splits.gather, params.batch * params.q_heads - arguments.whole_heads +

@@ -21,6 +21,12 @@ struct GatherShare {
   }
 };
 
+// Blocks of a head of this sequence.
+__device__ __forceinline__ std::uint32_t gather_blocks(const LaunchArguments& a,
+                                                       std::uint32_t sequence) {
+  return sequence < a.splits.whole_sequences ? 1 : gridDim.x;
+}
+
 // A selected row and its weight, before a factor common to all rows.
 struct WeightedRow {
   std::uint32_t row;

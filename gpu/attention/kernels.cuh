@@ -37,21 +37,26 @@ struct Workspace {
   float* partial_sum;
 };
 
-// What a kernel gets.
+// What a kernel gets. What the score kernels need at once stands together: the first read of each
+// 64 bytes takes long.
 struct LaunchArguments {
   DecodeParams params;
   Workspace workspace;
-  Splits splits;
-  std::uint32_t tiles_capacity;  // tiles of max_context
   // Strides of K and V in elements; a contiguous sequence is one page.
   std::size_t row_stride;
   std::size_t page_stride;
   std::uint32_t page_shift;
+  std::uint32_t tiles_capacity;  // tiles of max_context
+  // Sequences whose codes have a place of their own (code_place()), a power of two; all of them in
+  // a decode.
+  std::uint32_t code_places;
+  // The score kernel counts finished tiles in workspace.ready, and the gather waits for those: so
+  // many sequences share a count (SignalGroup), a power of two; 0: it waits for the score kernel.
+  std::uint32_t signal_group;
   // Node 2 has rows of splits.gather blocks. The first rows take a head a block, the others share
   // one head.
   std::uint32_t whole_heads;  // of the first rows; a multiple of splits.gather
-  // The score kernel counts finished tiles in workspace.ready, and the gather waits for those.
-  bool signals;
+  Splits splits;
 };
 
 using Kernel = void (*)(LaunchArguments);

@@ -185,7 +185,8 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
   const bool dense = params.method == Method::kDense, ternary = params.ternary.draws > 0;
   const bool through_batch = !dense && !ternary;
   const bool beside = through_batch && params.method != Method::kTopK;
-  constexpr std::uint32_t kSmallBudget = 256, kLargeBudget = 1024, kFewTiles = 64;
+  constexpr std::uint32_t kSmallBudget = 256, kLargeBudget = 1024, kFewTiles = 64,
+                          kVeryFewTiles = 16;
   const std::uint32_t work =
       max_tiles(params) * (through_batch ? params.batch * params.kv_heads : 1);
   // A few multiprocessors with room for a second block of a gather that takes as long as the score
@@ -199,9 +200,10 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
   splits.score = std::min({splits.score, work, kMaxSplits});
   // Two blocks of the gather a multiprocessor, four of a large budget; a block is worth its start
   // with 16 points or more. Beside the score pass eight blocks share a head sooner than four only
-  // of one sequence and a large budget: a cluster waits until so many multiprocessors have room.
-  const bool eight = !beside || (params.batch == 1 && max_tiles(params) > kFewTiles &&
-                                 params.budget >= kLargeBudget);
+  // of one sequence and a large budget, where the score pass leaves room or takes long: a cluster
+  // waits until so many multiprocessors have room.
+  const bool roomy = max_tiles(params) <= kVeryFewTiles || max_tiles(params) > kFewTiles;
+  const bool eight = !beside || (params.batch == 1 && roomy && params.budget >= kLargeBudget);
   const std::uint32_t room = beside && params.budget > kSmallBudget ? 4 * slots : slots;
   const std::uint32_t most = std::max(1U, std::min(eight ? 8U : 4U, params.budget / 16));
   const auto share = [&](std::uint32_t sequences) {
@@ -221,6 +223,12 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
     splits.whole_sequences = params.batch - last;
   }
   return splits;
+}
+
+std::uint32_t code_places(const DecodeParams& params) {
+  constexpr std::size_t kStaying = std::size_t{8} << 20;  // bytes; 16 MB do not stay on an H200
+  const std::size_t codes = sizeof(std::uint16_t) * kTileRows * max_tiles(params) * params.q_heads;
+  return std::bit_floor(std::max(2U, static_cast<std::uint32_t>(kStaying / codes)));
 }
 
 WorkspaceLayout workspace_layout(const DecodeParams& params, const Splits& splits) {

@@ -142,8 +142,13 @@ struct Splits {
   // Of the first sequences a block of the gather takes a whole head: that is done beside the score
   // pass of the next ones.
   std::uint32_t whole_sequences = 0;
+  // Sequences before the last one that share a signal of the score pass to the gather beside it.
+  std::uint32_t signal_group = 1;
 };
 Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors);
+
+// Sequences whose codes stay in the L2 beside a stream of K; a power of two, at least 2.
+std::uint32_t code_places(const DecodeParams& params);
 
 // Where the parts of the workspace begin, in bytes.
 struct WorkspaceLayout {

@@ -12,6 +12,7 @@
 // its place in shared memory is filled again.
 #include <cstdint>
 
+#include "gpu/attention/handover.cuh"
 #include "gpu/attention/ring.cuh"
 #include "gpu/attention/score_encode.cuh"
 #include "gpu/attention/score_walk.cuh"
@@ -184,9 +185,10 @@ struct TileOutput {
   const LaunchArguments& a;
   std::uint32_t group;
 
-  __device__ __forceinline__ std::size_t slot(const TileWalk& at, std::uint32_t g) const {
+  __device__ __forceinline__ std::size_t slot(std::uint32_t sequence, const TileWalk& at,
+                                              std::uint32_t g) const {
     const std::size_t head =
-        static_cast<std::size_t>(at.sequence) * a.params.q_heads + at.kv_head * group + g;
+        static_cast<std::size_t>(sequence) * a.params.q_heads + at.kv_head * group + g;
     return head * a.tiles_capacity + at.tile;
   }
   // The warp's codes: 64 bytes a head.
@@ -195,7 +197,8 @@ struct TileOutput {
     const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4;
     __syncwarp();
     if (g < group) {
-      const std::size_t at = slot(of, g) * (kTileRows / 8) + kWarpRows / 8 * warp + lane % 4;
+      const std::size_t at = slot(code_place(a, of.sequence), of, g) * (kTileRows / 8) +
+                             kWarpRows / 8 * warp + lane % 4;
       const uint4 codes = *reinterpret_cast<const uint4*>(&shared.code[warp][g][8 * (lane % 4)]);
       store_codes(reinterpret_cast<uint4*>(a.workspace.code) + at, codes);
     }
@@ -220,17 +223,12 @@ struct TileOutput {
     a.workspace.exponent[at] = stored_exponent(max_x);
     a.workspace.mass[at] = mass;
   }
-  // `tiles` more of a sequence are in the workspace. Warp 0 calls it, after the block's barrier
-  // that follows the codes and after its own store_marks.
+  // Warp 0 calls it, after the block's barrier that follows the codes and after its own
+  // store_marks. Every sequence has a signal of its own.
   __device__ __forceinline__ void signal(std::uint32_t sequence, std::uint32_t tiles) const {
-    if (!a.signals) return;
+    if (a.signal_group == 0) return;
     __syncwarp();
-    if (threadIdx.x == 0) {
-      asm volatile("fence.acq_rel.gpu; red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(
-                       a.workspace.ready + sequence),
-                   "r"(tiles)
-                   : "memory");
-    }
+    if (threadIdx.x == 0) signal_tiles(a, sequence, tiles);
   }
 };
 
@@ -246,8 +244,8 @@ __global__ __launch_bounds__(kThreads + 64,
   if (!p.kv_is_stable) wait_for_previous_kernel();
   if (threadIdx.x < p.batch) contexts[threadIdx.x] = context_of(p, threadIdx.x);
   if (threadIdx.x == 0)
-    shared.paced =
-        kStash && p.kv_is_stable && wait_for_score_pass_before(a, context_of(p, p.batch - 1));
+    shared.paced = p.kv_is_stable && a.signal_group > 0 &&
+                   wait_for_score_pass_before(a, context_of(p, p.batch - 1));
   __syncthreads();
   const std::uint32_t group = p.q_heads / p.kv_heads;
   TileWalk walk{contexts, p.batch, p.kv_heads};
@@ -344,7 +342,7 @@ __global__ __launch_bounds__(kThreads + 64,
     }
     done = last_sequence == walk.sequence ? done + 1 : 1;
     last_sequence = walk.sequence;
-    last_slot = output.slot(walk, 0);
+    last_slot = output.slot(walk.sequence, walk, 0);
     if (copies.walk.sequence == p.batch) {
       __syncthreads();
       if (threadIdx.x < 32) {

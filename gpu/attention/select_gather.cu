@@ -10,6 +10,7 @@
 
 #include "gpu/attention/few.cuh"
 #include "gpu/attention/gather.cuh"
+#include "gpu/attention/handover.cuh"
 #include "gpu/attention/select.cuh"
 #include "gpu/attention/stream.cuh"
 
@@ -32,49 +33,6 @@ __device__ void discard_codes(const LaunchArguments& a, const GatherShare& share
   for (std::uint32_t i = threadIdx.x; i < tiles * (kTileRows / kLine); i += kThreads)
     asm volatile("discard.global.L2 [%0], 128;" ::"l"(codes + i * kLine) : "memory");
 }
-
-// Waits for a sequence's scores: for its tiles alone where the score kernel signals them, else for
-// the end of that kernel. The last block to see them resets the signal. Blocks of the last sequence
-// stay until the score kernel has ended, so that the end of this one is the end of both.
-class ScoreWait {
- public:
-  __device__ ScoreWait(const LaunchArguments& a, const GatherShare& share, std::uint32_t sequence,
-                       std::uint32_t tiles)
-      : a_(a), last_(sequence + 1 == a.params.batch) {
-    const DecodeParams& p = a.params;
-    if (!a.signals) {
-      wait_for_previous_kernel();
-      return;
-    }
-    slot_ = sequence;
-    if (tiles > 0 && threadIdx.x == 0) {
-      while (load_relaxed(a.workspace.ready + slot_) < tiles * p.kv_heads) __nanosleep(20);
-      __threadfence();
-    }
-    __syncthreads();
-    const std::uint32_t readers = p.q_heads * share.splits;
-    if (tiles > 0 && threadIdx.x == 0)
-      resets_ = atomicInc(a.workspace.seen + slot_, readers - 1) == readers - 1;
-  }
-  __device__ ~ScoreWait() {
-    if (!a_.signals) return;
-    if (resets_) a_.workspace.ready[slot_] = 0;
-    if (last_) wait_for_previous_kernel();
-  }
-  ScoreWait(const ScoreWait&) = delete;
-  ScoreWait& operator=(const ScoreWait&) = delete;
-
- private:
-  __device__ static std::uint32_t load_relaxed(const std::uint32_t* address) {
-    std::uint32_t value;
-    asm volatile("ld.relaxed.gpu.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
-    return value;
-  }
-  const LaunchArguments& a_;
-  bool last_;
-  std::uint32_t slot_ = 0;
-  bool resets_ = false;
-};
 
 template <class Element, int kHeadDim, DrawKind kKind, bool kTrace>
 __global__ __launch_bounds__(kThreads,
@@ -106,7 +64,8 @@ __global__ __launch_bounds__(kThreads,
   draw_early(shared, points, tiles);
   // The next kernel may take the room that the score kernel leaves: K is on its way meanwhile.
   let_next_kernel_start();
-  const ScoreWait wait(a, share, sequence, tiles);
+  const ScoreWait wait(a, sequence, tiles, share.splits,
+                       [&](std::uint32_t s) { return gather_blocks(a, s); });
   if (context == 0) return refuse_head<Element>(p, share, kBadContext);
   const std::size_t first_slot = head * a.tiles_capacity;
   record_scores(a, share, tiles);
@@ -139,7 +98,7 @@ __global__ __launch_bounds__(kThreads,
                   kLog2E;
   }
   store_head<Element, kHeadDim>(a, share, cluster, sum, scale);
-  if (a.signals && !p.keep_codes && sequence + 1 < p.batch && splits <= kMaxGatherCluster)
+  if (a.signal_group > 0 && !p.keep_codes && sequence + 1 < p.batch && splits <= kMaxGatherCluster)
     discard_codes(a, share, tiles);
 }
 

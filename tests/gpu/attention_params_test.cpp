@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <utility>
 
 #include "gpu/attention/params.h"
 #include "models/error.h"
@@ -160,6 +161,15 @@ TEST(GpuDecodeParams, RefuseMissingPointers) {
   EXPECT_NE(refusal(params).find("trace"), std::string::npos);
 }
 
+TEST(GpuDecodeParams, CodesHaveAsManyPlacesAsStayInTheCache) {
+  DecodeParams params = llama(Method::kProp, 128);
+  EXPECT_EQ(code_places(params), 4U);  // 2 MB a sequence
+  params.max_context = 4096;
+  EXPECT_EQ(code_places(params), 32U);
+  params.max_context = 131072;
+  EXPECT_EQ(code_places(params), 2U);  // one that is written, one that is read
+}
+
 TEST(GpuDecodeParams, SplitsFillTheDeviceAndNeverExceedTheWork) {
   const Splits four = choose_splits(llama(Method::kProp, 128), 132);
   EXPECT_EQ(four.score, 264U);          // blocks at once, through the batch
@@ -182,6 +192,12 @@ TEST(GpuDecodeParams, SplitsFillTheDeviceAndNeverExceedTheWork) {
   EXPECT_EQ(choose_splits(many, 132).score, 264U);
   many.budget = 1024;
   EXPECT_EQ(choose_splits(many, 132).score, 240U);  // room for a gather that takes as long
+  DecodeParams one = llama(Method::kProp, 1024);
+  one.batch = 1;
+  for (const auto& [context, blocks] : {std::pair{32768U, 8U}, {8192U, 4U}, {4096U, 8U}}) {
+    one.max_context = context;
+    EXPECT_EQ(choose_splits(one, 132).gather, blocks) << context;
+  }
   DecodeParams tiny = llama(Method::kProp, 1);
   tiny.batch = 1;
   tiny.max_context = 300;
