@@ -100,9 +100,10 @@ void launch_score(const LaunchArguments& arguments, Stream stream) {
   const bool ternary = p.ternary.draws > 0;
   const bool several_tiles =
       std::size_t{max_tiles(p)} * p.batch * p.kv_heads > arguments.splits.score;
-  launch(ternary ? ternary_score_kernel(p) : score_kernel(p.element, p.head_dim, several_tiles),
-         dim3(arguments.splits.score, ternary ? p.batch * p.kv_heads : 1),
-         ternary ? ternary_shared_bytes() : key_ring_bytes(p.head_dim), arguments, stream);
+  launch(ternary ? ternary_score_kernel(p, arguments.splits.beside)
+                 : score_kernel(p.element, p.head_dim, several_tiles),
+         dim3(arguments.splits.score),
+         ternary ? ternary_shared_bytes(p) : key_ring_bytes(p.head_dim), arguments, stream);
 }
 
 }  // namespace
@@ -152,13 +153,15 @@ void launch_decode(const DecodeParams& params, Stream stream) {
     return;
   }
   const bool topk = params.method == Method::kTopK;
-  if (params.ternary.draws == 0 && !topk) arguments.signal_group = arguments.splits.signal_group;
+  if (arguments.splits.beside) arguments.signal_group = arguments.splits.signal_group;
   launch_score(arguments, stream);
   launch(topk ? select_topk_kernel(params) : select_gather_kernel(params),
          dim3(arguments.splits.gather, params.batch * params.q_heads - arguments.whole_heads +
                                            arguments.whole_heads / arguments.splits.gather),
-         topk ? select_topk_shared_bytes(params) : select_gather_shared_bytes(params), arguments,
-         stream, arguments.splits.gather <= kMaxGatherCluster ? arguments.splits.gather : 1);
+         topk ? select_topk_shared_bytes(params)
+              : select_gather_shared_bytes(params, arguments.splits),
+         arguments, stream,
+         arguments.splits.gather <= kMaxGatherCluster ? arguments.splits.gather : 1);
 }
 
 }  // namespace stoat::gpu

@@ -68,7 +68,7 @@ Kernel select_gather_kernel(const DecodeParams& params);
 // Dynamic shared memory of the score and dense kernels (ring.cuh), and of select-gather.
 std::size_t ring_bytes(std::uint32_t head_dim);
 std::size_t key_ring_bytes(std::uint32_t head_dim);
-std::size_t select_gather_shared_bytes(const DecodeParams& params);
+std::size_t select_gather_shared_bytes(const DecodeParams& params, const Splits& splits);
 
 template <template <class, int> class Instance>
 Kernel instance(ElementType element, std::uint32_t head_dim) {

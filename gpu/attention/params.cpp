@@ -154,24 +154,24 @@ std::uint32_t choose_dense_splits(const DecodeParams& params, std::uint32_t slot
   return std::max({1U, of_one_wave, max_tiles(params) / 16});
 }
 
-// Of the ternary score pass, whose warps take whole tiles: as few as fill the device, since every
-// warp draws for itself, and more where that costs little: blocks of a last wave go where there is
-// time. A block's time is its rounds of 8 tiles and about a fifth for its start.
-std::uint32_t choose_ternary_splits(const DecodeParams& params, std::uint32_t slots) {
-  const std::uint32_t units = std::max(1U, params.batch * params.kv_heads);
-  const std::uint32_t rounds = (max_tiles(params) + 7) / 8;
-  const auto time = [&](std::uint32_t splits) {
-    const std::uint64_t waves = (std::uint64_t{units} * splits + slots - 1) / slots;
-    return waves * (5 * ((rounds + splits - 1) / splits) + 1);
-  };
-  std::uint64_t least = time(1);
-  std::uint32_t best = 1;
-  const std::uint32_t most = std::min(rounds, kMaxSplits);
-  for (std::uint32_t splits = 2; splits <= most; ++splits) least = std::min(least, time(splits));
-  for (std::uint32_t splits = 1; splits <= most; ++splits) {
-    if (32 * time(splits) <= 33 * least) best = splits;
-  }
-  return best;
+// Of the ternary score pass. A warp draws for every chunk that it takes: of two tiles where there
+// are enough, but for the last sequences, so that all warps end at about the same time. Where there
+// is hardly more than two tiles a warp the first chunks are all.
+void choose_ternary_chunks(const DecodeParams& params, Splits& splits) {
+  const std::uint32_t warps = 8 * splits.score, of_sequence = params.kv_heads * max_tiles(params);
+  const std::uint32_t tiles = params.batch * of_sequence;
+  if (2 * tiles <= 3 * warps) return;
+  splits.chunk_tiles = 2;
+  splits.chunked = params.batch;
+  if (tiles > 2 * warps) splits.chunked -= std::min(params.batch, warps / of_sequence);
+}
+
+// Whether the gather pays beside the ternary score pass: where a warp takes several tiles, of many
+// sequences. Larger groups and group-mean draws leave no room for its blocks.
+bool pays_beside_ternary(const DecodeParams& params, std::uint32_t blocks) {
+  return params.ternary.coupling != TernaryCoupling::kGroupMean &&
+         params.q_heads <= 4 * params.kv_heads && params.batch >= 8 &&
+         params.batch * params.kv_heads * max_tiles(params) >= 3 * 8 * blocks;
 }
 
 }  // namespace
@@ -180,11 +180,14 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
   // Two blocks of 256 threads fit on a multiprocessor; one wave of them.
   const std::uint32_t slots = std::max(1U, 2 * multiprocessors);
   Splits splits;
-  // Blocks of the exact score pass walk through the whole batch; those of dense and ternary share a
-  // (sequence, KV head).
+  // Blocks of the score passes walk through the whole batch; those of dense share a (sequence, KV
+  // head).
   const bool dense = params.method == Method::kDense, ternary = params.ternary.draws > 0;
-  const bool through_batch = !dense && !ternary;
-  const bool beside = through_batch && params.method != Method::kTopK;
+  const bool through_batch = !dense;
+  splits.beside = through_batch && params.method != Method::kTopK &&
+                  (!ternary || pays_beside_ternary(
+                                   params, params.score_splits != 0 ? params.score_splits : slots));
+  const bool beside = splits.beside;
   constexpr std::uint32_t kSmallBudget = 256, kLargeBudget = 1024, kFewTiles = 64,
                           kVeryFewTiles = 16;
   const std::uint32_t work =
@@ -194,10 +197,11 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
   const bool leaves_room = beside && params.batch >= 8 && params.budget >= kLargeBudget;
   splits.score = params.score_splits != 0 ? params.score_splits
                  : dense                  ? choose_dense_splits(params, slots)
-                 : ternary                ? choose_ternary_splits(params, slots)
+                 : ternary                ? std::min(slots, (work + 7) / 8)
                  : leaves_room            ? slots - slots / 11
                                           : slots;
   splits.score = std::min({splits.score, work, kMaxSplits});
+  if (ternary) choose_ternary_chunks(params, splits);
   // Two blocks of the gather a multiprocessor, four of a large budget; a block is worth its start
   // with 16 points or more. Beside the score pass eight blocks share a head sooner than four only
   // of one sequence and a large budget, where the score pass leaves room or takes long: a cluster
@@ -214,7 +218,7 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
   // are done after it. The longer a whole head takes, the more of them are shared; of short
   // contexts all, and with a very large budget where fewer than four blocks would share one.
   const bool small = params.budget <= kSmallBudget, large = params.budget > kLargeBudget;
-  const std::uint32_t last = small ? 1 : 3;
+  const std::uint32_t last = small && !ternary ? 1 : 3;
   const bool whole = small || (max_tiles(params) > kFewTiles && (!large || splits.gather == 4));
   const std::uint32_t of_last = large ? splits.gather : share(1);
   if (beside && whole && params.gather_splits == 0 && params.batch > last &&

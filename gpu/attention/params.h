@@ -137,13 +137,17 @@ struct DecodeParams {
 
 // How the work is cut into thread blocks.
 struct Splits {
-  std::uint32_t score = 1;   // dense, ternary: blocks of a (sequence, KV head); else of the launch
+  std::uint32_t score = 1;   // dense: blocks of a (sequence, KV head); else of the launch
   std::uint32_t gather = 1;  // blocks of a query head
   // Of the first sequences a block of the gather takes a whole head: that is done beside the score
   // pass of the next ones.
   std::uint32_t whole_sequences = 0;
   // Sequences before the last one that share a signal of the score pass to the gather beside it.
   std::uint32_t signal_group = 1;
+  // Node 2 runs beside node 1, which signals the sequences that are scored.
+  bool beside = false;
+  // Ternary: tiles that a warp takes at a time, of the first `chunked` sequences; then one.
+  std::uint32_t chunk_tiles = 1, chunked = 0;
 };
 Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors);
 

@@ -132,10 +132,13 @@ Kernel select_gather_kernel(const DecodeParams& params) {
 }
 
 // Blocks that come when the score pass ends gather where it ends first; with so much shared memory
-// at most three share a multiprocessor, and one still fits beside the score pass.
-std::size_t select_gather_shared_bytes(const DecodeParams& params) {
-  constexpr std::size_t kSpreadBytes = 56 * 1024;
-  return std::max(kSpreadBytes, SelectShared{}.place(nullptr, params, max_tiles(params)));
+// at most three share a multiprocessor, and one still fits beside the score pass. Ternary blocks
+// take more room.
+std::size_t select_gather_shared_bytes(const DecodeParams& params, const Splits& splits) {
+  constexpr std::size_t kSpreadBytes = 56 * 1024, kBesideTernary = 28 * 1024;
+  const bool beside_ternary = splits.beside && params.ternary.draws > 0;
+  return std::max(beside_ternary ? kBesideTernary : kSpreadBytes,
+                  SelectShared{}.place(nullptr, params, max_tiles(params)));
 }
 
 }  // namespace stoat::gpu

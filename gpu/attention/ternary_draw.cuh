@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "gpu/attention/score_encode.cuh"
 #include "gpu/attention/ternary_score.h"
@@ -19,20 +18,18 @@ constexpr std::uint32_t kStepFeatures = 8;  // what one product of the tensor co
 constexpr std::uint32_t kMaxSteps = 128 / kStepFeatures;
 
 // What a warp adds up: the features of its group that some head touches, in increasing order, in
-// whole steps: the last one is filled up with features of weight 0.
+// whole steps, at least one: the last one is filled up with features of weight 0. Weight: a signed
+// count (std::int8_t, at most 64 draws), or float for group-mean.
 template <class Weight, int kHeads>
 struct FeatureList {
   static constexpr int kGroup = kHeads;
   alignas(16) Weight weight[kMaxSteps][kHeads][kStepFeatures];
-  alignas(16) std::uint32_t offset[kMaxSteps * kStepFeatures];  // bytes from a row's feature 0
-  float scale[kHeads];                                          // NaN: the query is damaged
+  alignas(16) std::uint8_t feature[kMaxSteps * kStepFeatures];
+  float scale[kHeads];  // NaN: the query is damaged
 
-  __device__ __forceinline__ void put(std::uint32_t place, int head, float value) {
-    if constexpr (std::is_same_v<Weight, float>) {
-      weight[place / kStepFeatures][head][place % kStepFeatures] = value;
-    } else {
-      weight[place / kStepFeatures][head][place % kStepFeatures] = narrow<Weight>(value);
-    }
+  template <class Value>
+  __device__ __forceinline__ void put(std::uint32_t place, int head, Value value) {
+    weight[place / kStepFeatures][head][place % kStepFeatures] = static_cast<Weight>(value);
   }
 };
 
@@ -51,15 +48,23 @@ __device__ __forceinline__ PhiloxBlock feature_words(const DecodeParams& p, Draw
   return draw_block(site, Purpose::kTernaryFeature, b * (p.head_dim / 4) + threadIdx.x % 32);
 }
 
-// This lane's features of every head as they lie in memory. source: those of head 0; null: none.
+// This lane's features of every head as they lie in memory. source: those of head 0, or any address
+// of the query for a lane without features. Volatile, since it is the first thing to do when the
+// query is there.
 template <class Element, int kHeads>
 __device__ __forceinline__ void load_bits(const DecodeParams& p, std::uint32_t heads,
                                           const Element* source, uint2 (&bits)[kHeads]) {
 #pragma unroll
-  for (int h = 0; h < kHeads; ++h)
-    bits[h] = source != nullptr && h < static_cast<int>(heads)
-                  ? *reinterpret_cast<const uint2*>(source + h * p.head_dim)
-                  : make_uint2(0, 0);
+  for (std::uint32_t h = 0; h < kHeads; ++h) {
+    uint2& of = bits[h];
+    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(of.x), "=r"(of.y)
+                 : "l"(source + min(h, heads - 1) * p.head_dim)
+                 : "memory");
+  }
+#pragma unroll
+  for (std::uint32_t h = 0; h < kHeads; ++h)
+    if (h >= heads || 4 * (threadIdx.x % 32) >= p.head_dim) bits[h] = make_uint2(0, 0);
 }
 
 // A head's normaliser; NaN: its query is damaged. Magnitudes and their bits have the same order,
@@ -86,23 +91,24 @@ struct Places {
     }
   }
   __device__ __forceinline__ std::uint32_t steps() const {
-    return (total + kStepFeatures - 1) / kStepFeatures;
+    return (max(total, 1U) + kStepFeatures - 1) / kStepFeatures;
   }
 };
 
-// Offsets of what was touched, and the filling of the last step.
+// What was touched, and the filling of the last step.
 template <class List>
-__device__ __forceinline__ void list_offsets(const Places& places, std::uint32_t touched,
-                                             std::uint32_t feature_stride, List& list) {
+__device__ __forceinline__ void list_features(const Places& places, std::uint32_t touched,
+                                              List& list) {
   const std::uint32_t lane = threadIdx.x % 32;
   std::uint32_t place = places.mine;
 #pragma unroll
   for (std::uint32_t i = 0; i < 4; ++i) {
-    if ((touched >> 8 * i & 255) != 0) list.offset[place++] = 2 * (4 * lane + i) * feature_stride;
+    if ((touched >> 8 * i & 255) != 0)
+      list.feature[place++] = static_cast<std::uint8_t>(4 * lane + i);
   }
   const std::uint32_t extra = places.total + lane;
   if (extra < places.steps() * kStepFeatures) {
-    list.offset[extra] = 0;
+    list.feature[extra] = 0;
 #pragma unroll
     for (int h = 0; h < List::kGroup; ++h) list.put(extra, h, 0);
   }
@@ -139,8 +145,7 @@ __device__ __forceinline__ void list_weights(const DecodeParams& p, const Places
 // `record`: this warp tells what was drawn.
 template <class Element, int kHeads, class List>
 __device__ __noinline__ std::uint32_t draw_exactly(const DecodeParams& p, HeadGroup group,
-                                                   const Element* source, bool record,
-                                                   std::uint32_t feature_stride, List& list) {
+                                                   const Element* source, bool record, List& list) {
   const std::uint32_t lane = threadIdx.x % 32, draws = p.ternary.draws;
   const std::size_t bytes = p.head_dim / 8;
   const TernaryCoupling coupling = p.ternary.coupling;
@@ -195,7 +200,7 @@ __device__ __noinline__ std::uint32_t draw_exactly(const DecodeParams& p, HeadGr
     touched |= count[h];
   }
   const Places places(touched);
-  list_offsets(places, touched, feature_stride, list);
+  list_features(places, touched, list);
   list_weights(
       p, places, count, c,
       [&](int h, int i, std::uint32_t n) {
@@ -214,12 +219,15 @@ struct CoupledDraw {
   std::uint32_t count[kHeads];  // a byte a feature
   float c[kHeads];
 
-  // False: some uniform and probability are closer than 2^-20, which is more than fp32 can be off
-  // by, so nothing is decided. `first`: the words of the first draw.
+  __device__ __forceinline__ void load(const DecodeParams& p, std::uint32_t heads,
+                                       const Element* source) {
+    load_bits(p, heads, source, bits);
+  }
+  // After load(). False: some uniform and probability are closer than 2^-20, which is more than
+  // fp32 can be off by, so nothing is decided. `first`: the uniforms of the first draw.
   __device__ __forceinline__ bool draw(const DecodeParams& p, const HeadGroup& group,
-                                       const Element* source, const float (&first)[4]) {
+                                       const float (&first)[4]) {
     constexpr float kSure = 1.0F / (1 << 20), kSmallest = 1e-30F, kLargest = 1e30F;
-    load_bits(p, group.heads, source, bits);
     float inverse[kHeads], uniform[4] = {first[0], first[1], first[2], first[3]};
     float nearest = 1;
 #pragma unroll
@@ -264,8 +272,8 @@ struct CoupledDraw {
         p, places, count, c,
         [&](int h, int i, std::uint32_t n) {
           const std::uint32_t two = i < 2 ? bits[h].x : bits[h].y;
-          const std::uint32_t sign = (i % 2 == 0 ? two << 16 : two) & 0x80000000U;
-          return __uint_as_float(__float_as_uint(static_cast<float>(n)) | sign);
+          const bool negative = ((i % 2 == 0 ? two << 16 : two) & 0x80000000U) != 0;
+          return negative ? -static_cast<int>(n) : static_cast<int>(n);
         },
         list);
   }

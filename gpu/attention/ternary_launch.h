@@ -8,9 +8,10 @@
 
 namespace stoat::gpu {
 
-// Grid [splits.score, batch * kv_heads]; params.ternary.draws is not 0.
-Kernel ternary_score_kernel(const DecodeParams& params);
-std::size_t ternary_shared_bytes();
+// Grid [splits.score]; params.ternary.draws is not 0. beside: it leaves room for a block of
+// select-gather beside two of its own.
+Kernel ternary_score_kernel(const DecodeParams& params, bool beside);
+std::size_t ternary_shared_bytes(const DecodeParams& params);
 
 // Grid [splits.gather, batch * q_heads]; reads the codes as select-gather does.
 Kernel select_topk_kernel(const DecodeParams& params);

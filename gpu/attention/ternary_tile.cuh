@@ -47,23 +47,30 @@ __device__ __forceinline__ void load_transposed(std::uint32_t (&m)[4], unsigned 
 // head() + 1 (x[.][2 i] and x[.][2 i + 1]) of rows 8 chunk(block, i) + g.
 template <int kHeads>
 struct TileSums {
+  std::uint32_t lane;
   static constexpr std::uint32_t kSides = 8 / kHeads;  // blocks of 16 rows in one product
   static constexpr std::uint32_t kBlocks = kTileRows / 16 / kSides;
   float x[kBlocks][4] = {};
 
-  __device__ __forceinline__ static std::uint32_t head() {
-    return 2 * (threadIdx.x % (kHeads / 2));
+  // What follows from the lane is computed where it is used: kept in registers through the loop
+  // over tiles it leaves too few.
+  __device__ __forceinline__ TileSums() : lane(threadIdx.x % 32) { asm volatile("" : "+r"(lane)); }
+
+  __device__ __forceinline__ static std::uint32_t head(std::uint32_t lane) {
+    return 2 * (lane % (kHeads / 2));
   }
-  __device__ __forceinline__ static std::uint32_t chunk(std::uint32_t block, std::uint32_t i) {
-    return 2 * (kSides * block + threadIdx.x % 4 / (kHeads / 2)) + i;
+  __device__ __forceinline__ static std::uint32_t chunk(std::uint32_t lane, std::uint32_t block,
+                                                        std::uint32_t i) {
+    return 2 * (kSides * block + lane % 4 / (kHeads / 2)) + i;
   }
 
   // A step of exact weights.
   template <class Element>
-  __device__ __forceinline__ void add(unsigned step, const Element (&weight)[kHeads][8]) {
-    const std::uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  __device__ __forceinline__ void add(unsigned step, const std::int8_t (&weight)[kHeads][8]) {
+    const std::uint32_t g = lane / 4, t = lane % 4;
+    const char2 two = *reinterpret_cast<const char2*>(&weight[g % kHeads][2 * t]);
     const std::uint32_t weights =
-        *reinterpret_cast<const std::uint32_t*>(&weight[g % kHeads][2 * t]);
+        pack<Element>(static_cast<float>(two.x), static_cast<float>(two.y));
     const std::uint32_t first = g < kHeads ? weights : 0, second = g < kHeads ? 0 : weights;
     const unsigned even = step + lane % 8 * kFeatureBytes + 16 * (lane / 8 ^ lane % 8);
 #pragma unroll
@@ -79,14 +86,14 @@ struct TileSums {
   __device__ __forceinline__ void add_plainly(unsigned step, const float (&weight)[kHeads][8]) {
 #pragma unroll 1
     for (std::uint32_t u = 0; u < kStepFeatures; ++u) {
-      const float low = weight[head()][u], high = weight[head() + 1][u];
+      const float low = weight[head(lane)][u], high = weight[head(lane) + 1][u];
 #pragma unroll
       for (std::uint32_t n = 0; n < 2 * kBlocks; ++n) {
-        const std::uint32_t place = chunk(n / 2, n % 2) ^ u;
+        const std::uint32_t place = chunk(lane, n / 2, n % 2) ^ u;
         std::uint16_t bits;
         asm volatile("ld.shared.u16 %0, [%1];"
                      : "=h"(bits)
-                     : "r"(step + u * kFeatureBytes + 16 * place + 2 * (threadIdx.x % 32 / 4))
+                     : "r"(step + u * kFeatureBytes + 16 * place + 2 * (lane / 4))
                      : "memory");
         const float k = unpack<Element>(bits).x;
         float* sum = x[n / 2] + 2 * (n % 2);
@@ -100,7 +107,7 @@ struct TileSums {
   // the end minus infinity.
   __device__ __forceinline__ void scale(const float (&by)[kHeads], std::uint32_t first_row,
                                         std::uint32_t context) {
-    const float low = by[head()], high = by[head() + 1];
+    const float low = by[head(lane)], high = by[head(lane) + 1];
     float squares = 0;  // below 2^60 no x is 2^30 or more, none is infinite or NaN
 #pragma unroll
     for (std::uint32_t n = 0; n < 4 * kBlocks; ++n) {
@@ -112,7 +119,7 @@ struct TileSums {
 #pragma unroll
     for (std::uint32_t n = 0; n < 4 * kBlocks; ++n) {
       float& value = x[n / 4][n % 4];
-      const std::uint32_t row = first_row + 8 * chunk(n / 4, n % 4 / 2) + threadIdx.x % 32 / 4;
+      const std::uint32_t row = first_row + 8 * chunk(lane, n / 4, n % 4 / 2) + lane / 4;
       value = row < context ? checked_score(value) : -kInfinity;
     }
   }
@@ -128,7 +135,7 @@ struct TileSums {
     // Lanes that hold the same heads differ in the bits from kHeads / 2 on: two of them share the
     // heads while they add.
     constexpr std::uint32_t kNear = kHeads / 2;
-    const bool upper = (threadIdx.x & kNear) != 0;
+    const bool upper = (lane & kNear) != 0;
     float own = fmaxf(upper ? high : low, __shfl_xor_sync(kAllLanes, upper ? low : high, kNear));
 #pragma unroll
     for (std::uint32_t distance = 2 * kNear; distance < 32; distance *= 2)
@@ -150,8 +157,8 @@ struct CodeStage {
   }
   // Chunks chunk(block, 0), chunk(block, 1), chunk(block + 1, 0), chunk(block + 1, 1), a pair of
   // heads a word.
-  __device__ __forceinline__ void put(std::uint32_t block, const std::uint32_t (&pair)[4]) const {
-    const std::uint32_t lane = threadIdx.x % 32;
+  __device__ __forceinline__ void put(std::uint32_t lane, std::uint32_t block,
+                                      const std::uint32_t (&pair)[4]) const {
 #if __CUDA_ARCH__ >= 900
     constexpr std::uint32_t kSides = 8 / kHeads;
     const std::uint32_t side = lane % 8 / kHeads;
@@ -162,9 +169,9 @@ struct CodeStage {
                  "r"(pair[0]), "r"(pair[1]), "r"(pair[2]), "r"(pair[3])
                  : "memory");
 #else
-    const std::uint32_t head = TileSums<kHeads>::head();
+    const std::uint32_t head = TileSums<kHeads>::head(lane);
     for (std::uint32_t m = 0; m < 4; ++m) {
-      const std::uint32_t chunk = TileSums<kHeads>::chunk(block + m / 2, m % 2) % kChunks;
+      const std::uint32_t chunk = TileSums<kHeads>::chunk(lane, block + m / 2, m % 2) % kChunks;
       for (std::uint32_t h = 0; h < 2; ++h)
         asm volatile("st.shared.u16 [%0], %1;" ::"r"(at(head + h, chunk) + 2 * (lane / 4)),
                      "h"(static_cast<std::uint16_t>(pair[m] >> 16 * h))
@@ -203,15 +210,17 @@ __device__ __forceinline__ std::uint32_t weight_of_codes(const uint4& codes,
   return sum;
 }
 
-// Codes, exponents and masses of a tile. slot: of the first head's tile; x: what scale() left.
+// Codes, exponents and masses of a tile. slot, code_slot: of the first head's tile; x: what scale()
+// left.
 template <int kHeads>
 __device__ __forceinline__ void store_tile(const LaunchArguments& a, const std::uint32_t* lut,
                                            CodeStage<kHeads> stage, std::size_t slot,
-                                           std::uint32_t group, TileSums<kHeads>& sums) {
+                                           std::size_t code_slot, std::uint32_t group,
+                                           TileSums<kHeads>& sums) {
   static_assert(kTileParts == 8, "four lanes of 8 rows are a part");
   constexpr std::uint32_t kBlocks = TileSums<kHeads>::kBlocks, kPasses = kHeads / 4;
   constexpr std::uint32_t kChunks = CodeStage<kHeads>::kChunks;
-  const std::uint32_t lane = threadIdx.x % 32;
+  const std::uint32_t lane = sums.lane;
   const float2 max_x = sums.maxima();
   float2 top = make_float2(ceilf(max_x.x) * kWeightLutSize, ceilf(max_x.y) * kWeightLutSize);
   if (tile_is_empty(max_x.x) || tile_is_empty(max_x.y)) {
@@ -240,7 +249,7 @@ __device__ __forceinline__ void store_tile(const LaunchArguments& a, const std::
         const float* x = sums.x[8 * pass + b + m / 2] + 2 * (m % 2);
         pair[m] = __byte_perm(code_bits(top.x, x[0]), code_bits(top.y, x[1]), 0x5410);
       }
-      stage.put(8 * pass + b, pair);
+      stage.put(lane, 8 * pass + b, pair);
     }
     __syncwarp();
     std::uint32_t mass[4];  // 8 weights of at most 2^24
@@ -249,10 +258,12 @@ __device__ __forceinline__ void store_tile(const LaunchArguments& a, const std::
       const std::uint32_t head = first_head + kPasses * j;
       const uint4 codes = stage.get(head, lane % kChunks);
       mass[j] = weight_of_codes(codes, lut);
-      // Asking the L2 to keep them gains nothing here: that K leaves first is enough.
       if (head < group)
-        reinterpret_cast<uint4*>(a.workspace.code + (slot + head * a.tiles_capacity) * kTileRows +
-                                 8 * kChunks * pass)[lane % kChunks] = codes;
+        store_codes(reinterpret_cast<uint4*>(a.workspace.code +
+                                             (code_slot + head * a.tiles_capacity) * kTileRows +
+                                             8 * kChunks * pass) +
+                        lane % kChunks,
+                    codes);
     }
     __syncwarp();
     std::uint32_t sum = halve(halve(mass[0], mass[1], 1), halve(mass[2], mass[3], 1), 2);

@@ -207,17 +207,29 @@ TEST(GpuDecodeParams, SplitsFillTheDeviceAndNeverExceedTheWork) {
   EXPECT_EQ(choose_splits(tiny, 132).score, 1U);
 }
 
-TEST(GpuDecodeParams, TernarySplitsLeaveNoWarpWithoutATile) {
+TEST(GpuDecodeParams, TernaryWarpsTakeTilesThroughTheBatch) {
   DecodeParams params = llama(Method::kProp, 128);
   params.ternary.draws = 1;
   params.ternary.capacity = params.max_context;
-  EXPECT_EQ(choose_splits(params, 132).score, 8U);  // 256 blocks; two tiles a warp
+  Splits splits = choose_splits(params, 132);
+  EXPECT_EQ(splits.score, 264U);
+  EXPECT_EQ(splits.chunk_tiles, 2U);
+  EXPECT_EQ(splits.chunked, 4U);  // 4096 tiles, the first two of a warp are nearly all
+  EXPECT_FALSE(splits.beside);
   params.batch = 1;
-  EXPECT_EQ(choose_splits(params, 132).score, 16U);  // a tile a warp
+  splits = choose_splits(params, 132);
+  EXPECT_EQ(splits.score, 128U);  // a tile a warp
+  EXPECT_EQ(splits.chunk_tiles, 1U);
   params.batch = 16;
-  EXPECT_EQ(choose_splits(params, 132).score, 4U);  // two waves, four tiles a warp
+  splits = choose_splits(params, 132);
+  EXPECT_EQ(splits.score, 264U);
+  EXPECT_EQ(splits.chunk_tiles, 2U);
+  EXPECT_EQ(splits.chunked, 14U);  // the last two sequences tile by tile
+  EXPECT_TRUE(splits.beside);
+  params.ternary.coupling = TernaryCoupling::kGroupMean;
+  EXPECT_FALSE(choose_splits(params, 132).beside);  // no room for the gather
   params.max_context = 300;
-  EXPECT_EQ(choose_splits(params, 132).score, 1U);
+  EXPECT_EQ(choose_splits(params, 132).score, 32U);
   params.score_splits = 2;
   EXPECT_EQ(choose_splits(params, 132).score, 2U);
 }

@@ -235,6 +235,48 @@ TEST_F(TernaryOnDeviceSmall, PagesSplitsAndLayoutsDoNotChangeABit) {
   ASSERT_FALSE(std::isnan(first[0]));
 }
 
+// Few blocks, so that a small batch is long enough for a gather beside the score pass, and warps
+// take chunks of two tiles and, at the end, of one.
+TEST_F(TernaryOnDeviceSmall, AGatherBesideTheScorePassReadsTheSameScores) {
+  for (const std::uint32_t group : {3U, 4U}) {
+    AttentionCase on(shape_of({1000, 257, 1, 2900, 64, 300, 2000, 511, 1, 700, 1800}, group), 88);
+    on.device_contexts[4] = 2901;  // too long: a sequence without scores
+    on.upload();
+    for (const TernaryCoupling coupling :
+         {TernaryCoupling::kIndependent, TernaryCoupling::kCoupled}) {
+      const TernaryCase ternary(on, {1, coupling, TernaryNormaliser::kMax});
+      DecodeParams params = ternary.params(Method::kProp, 64);
+      params.gather_splits = 2;
+      ASSERT_FALSE(choose_splits(params, device_multiprocessors()).beside);
+      const Result after = on.run(params, true);
+      EXPECT_EQ(after.status, kBadContext);
+      for (const std::uint32_t splits : {1U, 3U, 11U}) {
+        params.score_splits = splits;
+        ASSERT_TRUE(choose_splits(params, device_multiprocessors()).beside);
+        for (const bool whole_heads : {false, true}) {
+          params.gather_splits = whole_heads ? 0 : 2;
+          const Result beside = on.run(params, true);
+          EXPECT_EQ(beside.status, kBadContext);
+          for (std::uint32_t s = 0; s < on.batch(); ++s) {
+            if (s == 4) continue;
+            for (std::uint32_t head = 0; head < on.shape().q_heads(); ++head) {
+              const std::size_t of_all = std::size_t{s} * on.shape().q_heads() + head;
+              EXPECT_EQ(traced_rows(beside, of_all, 64), traced_rows(after, of_all, 64));
+              EXPECT_EQ(on.codes(beside, s, head).code, on.codes(after, s, head).code);
+              EXPECT_EQ(on.codes(beside, s, head).exponent, on.codes(after, s, head).exponent);
+            }
+          }
+          if (!whole_heads) {
+            ASSERT_EQ(std::memcmp(beside.out.data(), after.out.data(), after.out.size() * 4), 0)
+                << splits << " blocks";
+          }
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(TernaryOnDeviceSmall, FeaturesThatNoHeadTouchesAreNotLookedAt) {
   AttentionCase on(shape_of({1000}, 4, 1), 83);
   on.upload();
