@@ -201,7 +201,10 @@ Splits choose_splits(const DecodeParams& params, std::uint32_t multiprocessors) 
                  : leaves_room            ? slots - slots / 11
                                           : slots;
   splits.score = std::min({splits.score, work, kMaxSplits});
-  if (ternary) choose_ternary_chunks(params, splits);
+  if (ternary) {
+    choose_ternary_chunks(params, splits);
+    splits.signal_group = 2;  // its warps have tiles of several sequences at a time
+  }
   // Two blocks of the gather a multiprocessor, four of a large budget; a block is worth its start
   // with 16 points or more. Beside the score pass eight blocks share a head sooner than four only
   // of one sequence and a large budget, where the score pass leaves room or takes long: a cluster
