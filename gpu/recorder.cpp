@@ -12,7 +12,7 @@ namespace stoat {
 namespace {
 
 // Of steps on their way, beside the decoder's own: records and compressed frames.
-constexpr std::size_t kBytesOnTheWay = std::size_t{704} << 20;
+constexpr std::size_t kBytesOnTheWay = std::size_t{576} << 20;
 
 void clear(TraceRecords& records) {
   visit_columns(records, [](const Column& column, auto& values) {
