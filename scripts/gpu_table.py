@@ -23,7 +23,7 @@ DECODE, BIAS, COUNTERS = "decode_h200.json", "bias_h200.json", "counters_h200.js
 BEGIN, END = "<!-- measured: begin (scripts/gpu_table.py) -->", "<!-- measured: end -->"
 BATCHES, CONTEXT = (1, 4, 16), 32768
 ROWS = ["read K", "read K overlapped", "read K and V", "score pass", "prop S=128", "prop S=1024", "flash S=2048", "dense",
-        "score pass ternary B=1", "score pass ternary B=2"]
+        "score pass ternary B=1", "score pass ternary B=2", "prop S=128 ternary B=1"]
 MUST = {"prop S=128": (23, 68, 248), "prop S=1024": (25, 72, 262), "flash S=2048": (28, 80, 290),
         "score pass": (18.5, None, None)}
 DENSE_MARGIN = (1.08, 1.03, 1.03)  # own dense over the fastest dense
@@ -83,6 +83,17 @@ def verdict_rows(rows):
         demanded = "1.00x or more" if context >= gpu_results.FROM_CONTEXT else "9.8 at b1"
         lines.append([f"`{gpu_results.COMPARED}`, fastest dense, {context // 1024}k", *cells, demanded])
     return lines
+
+
+def method_text(rows):
+    """How the times were taken: what a reader must know to compare them with others."""
+    steps = sorted({row["steps_per_graph"] for row in rows if row["context"] == CONTEXT})
+    if not steps:
+        return ""
+    many = f"{steps[0]}" if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
+    return (f"A step is one of {many} in a graph (at 32k; `steps_per_graph` in the JSON), as many as a model has layers, over K and V that "
+            "rotate through at least 640 MB; the peers' and the floors' graphs are the same. A score pass alone, whose codes nobody reads, "
+            "stores them where a few sequences have theirs, as many as the L2 holds: beside a gather they are dropped before they leave it.")
 
 
 def trace_text(rows):
@@ -146,7 +157,7 @@ def section(folder=RESULTS, current=None):
     against = f" Peers: PyTorch {versions['torch']} (cuDNN {versions['cudnn'] // 10000}.{versions['cudnn'] // 100 % 100}), Triton {versions['triton']}." if versions else ""
     parts = [f"32k tokens unless said, 32/8 heads, head_dim 128, bf16, {run['gpu']}, driver {run['driver']}, CUDA "
              f"{run['cuda_runtime']}, SM clock {run['clocks_after']['sm_mhz']} MHz, kernels `{run.get('kernel_hash', 'unknown')}`.{against}",
-             table(measured_rows(run["rows"]) + verdict_rows(run["rows"])), trace_text(run["rows"])]
+             table(measured_rows(run["rows"]) + verdict_rows(run["rows"])), method_text(run["rows"]), trace_text(run["rows"])]
     if COUNTERS in results:
         parts.append(counters_text(results[COUNTERS]))
     if BIAS in results:

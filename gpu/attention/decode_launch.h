@@ -24,7 +24,9 @@ void prepare_workspace(const DecodeParams& params, Stream stream);
 // small; Error (resource) when CUDA fails.
 void launch_decode(const DecodeParams& params, Stream stream);
 
-// The first node of a sampled method alone (codes, exponents and masses into the workspace).
+// The first node of a sampled method alone: exponents and masses into the workspace, and with
+// params.keep_codes the codes; else only those of the last few sequences of a large batch are
+// there.
 void launch_score(const DecodeParams& params, Stream stream);
 
 }  // namespace stoat::gpu

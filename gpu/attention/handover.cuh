@@ -89,7 +89,7 @@ class ScoreWait {
   ScoreWait& operator=(const ScoreWait&) = delete;
 
  private:
-  // Of an acquiring load: a fence behind relaxed ones takes a third of a microsecond longer.
+  // By an acquiring load: a fence behind relaxed ones takes longer.
   __device__ __forceinline__ static std::uint32_t load_acquire(const std::uint32_t* address) {
     std::uint32_t value;
     asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
