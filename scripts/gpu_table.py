@@ -87,7 +87,7 @@ def verdict_rows(rows):
 
 def method_text(rows):
     """How the times were taken: what a reader must know to compare them with others."""
-    steps = sorted({row["steps_per_graph"] for row in rows if row["context"] == CONTEXT})
+    steps = sorted({row["steps_per_graph"] for row in rows if row["context"] == CONTEXT and "steps_per_graph" in row})
     if not steps:
         return ""
     many = f"{steps[0]}" if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"

@@ -25,8 +25,7 @@ void prepare_workspace(const DecodeParams& params, Stream stream);
 void launch_decode(const DecodeParams& params, Stream stream);
 
 // The first node of a sampled method alone: exponents and masses into the workspace, and with
-// params.keep_codes the codes; else only those of the last few sequences of a large batch are
-// there.
+// params.keep_codes the codes, which are undefined otherwise.
 void launch_score(const DecodeParams& params, Stream stream);
 
 }  // namespace stoat::gpu

@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import json
 import pathlib
 import tempfile
 import unittest
 
+import bench_peers
 import gpu_counters
 import gpu_results
 import gpu_table
@@ -93,9 +95,18 @@ class Counters(unittest.TestCase):
             gpu_counters.join(profiled, [{"kernel": "prop"}, {"kernel": "dense"}])
 
 
+class Graphs(unittest.TestCase):
+    def test_ours_and_the_peers_have_as_many_steps(self):
+        rows = json.loads((gpu_table.RESULTS / gpu_table.DECODE).read_text())["rows"]
+        self.assertEqual({row["by"] for row in rows}, {"stoat", "peer"})
+        for row in rows:
+            self.assertEqual(row["steps_per_graph"], bench_peers.steps_of_graph(row["batch"], row["context"]), row["kernel"])
+
+
 class Table(unittest.TestCase):
     RUN = {"gpu": "NVIDIA H200", "driver": "1", "cuda_runtime": "13.0", "clocks_after": {"sm_mhz": 1980}, "kernel_hash": "aa",
-           "rows": [timing("prop S=128", 20.04), timing("prop S=128 traced", 21), timing("dense", 40)]}
+           "rows": [dict(timing(name, us), steps_per_graph=32)
+                    for name, us in (("prop S=128", 20.04), ("prop S=128 traced", 21), ("dense", 40))]}
 
     BIAS = [{"case": "a case", "draws": 65536, "participation": 21.2, "flat": flat, "bias": 2e-4, "z_to_codes": -1.5, "method": "prop",
              "budget": 128, "draw_rms": 1.01, "systematic_rms": 1.0, "bias_raw": 2.0, "noise_floor": 1.0, "failures": failures,
@@ -118,6 +129,7 @@ class Table(unittest.TestCase):
         text = self.section("aa")
         self.assertIn("| `prop S=128` | 20.0 |", text)
         self.assertIn("20.0, 40.0: 2.00x", text)
+        self.assertIn("one of 32 in a graph", text)
         self.assertIn("`prop S=128` +4.8 % (at most 10 %)", text)
         self.assertIn("`prop S=128` b1 +1.5 % (writes 2.0 MB)", text)
         for part in ("65536 spread seeds, 2 cases, participation ratios 21", "at most 2.0e-04", "+1.0 to +1.0 %", "2.00 x the Monte",
