@@ -174,11 +174,14 @@ TEST_F(TernaryOnDeviceSmall, DrawsEqualTheTwinAndCodesFollowItForEveryChoice) {
              {TernaryNormaliser::kMax, TernaryNormaliser::kPow2}) {
           for (const std::uint32_t draws : {1U, 2U, 3U, 64U}) {
             const TernaryCase ternary(on, {draws, coupling, normaliser});
-            const DecodeParams params = ternary.params(Method::kProp, 64);
-            const Result result = on.run(params, true);
-            expect_draws_and_codes(ternary, result);
-            expect_follows_codes(on, params, result);
-            if (HasFailure()) return;
+            DecodeParams params = ternary.params(Method::kProp, 64);
+            for (const std::uint32_t blocks : {0U, 1U}) {  // of one, a warp takes several chunks
+              params.score_splits = blocks;
+              const Result result = on.run(params, true);
+              expect_draws_and_codes(ternary, result);
+              expect_follows_codes(on, params, result);
+              if (HasFailure()) return;
+            }
           }
         }
       }
@@ -273,6 +276,71 @@ TEST_F(TernaryOnDeviceSmall, AGatherBesideTheScorePassReadsTheSameScores) {
           if (HasFailure()) return;
         }
       }
+    }
+  }
+}
+
+constexpr std::uint32_t kBehind = 5;
+
+// Outputs of launches of other layers on one workspace: one after the other, each waited for, or
+// behind each other in one graph, without a record and with sequences numbered by the launch, so
+// that all starts as early as it may.
+std::vector<float> run_behind(DecodeParams p, bool in_graph) {
+  const std::size_t elements = std::size_t{p.batch} * p.q_heads * p.head_dim;
+  const DeviceArray<float> out(kBehind * elements);
+  const DeviceArray<std::uint32_t> status(std::vector<std::uint32_t>{0});
+  p.kv_is_stable = in_graph;
+  p.sequence_id = nullptr;
+  p.ternary.sink = {};
+  p.out_is_float = true;
+  p.status = status.get();
+  p.workspace_size = workspace_bytes(p, device_multiprocessors());
+  const DeviceArray<std::uint8_t> workspace(p.workspace_size);
+  p.workspace = workspace.get();
+  cudaStream_t stream = nullptr;
+  cuda_check(cudaStreamCreate(&stream));
+  prepare_workspace(p, stream);
+  if (in_graph) cuda_check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  for (std::uint32_t i = 0; i < kBehind; ++i) {
+    p.layer = i;
+    p.out = out.get() + i * elements;
+    launch_decode(p, stream);
+    if (!in_graph) cuda_check(cudaStreamSynchronize(stream));
+  }
+  if (in_graph) {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t run = nullptr;
+    cuda_check(cudaStreamEndCapture(stream, &graph));
+    cuda_check(cudaGraphInstantiate(&run, graph, 0));
+    cuda_check(cudaGraphLaunch(run, stream));
+    cuda_check(cudaStreamSynchronize(stream));
+    cuda_check(cudaGraphExecDestroy(run));
+    cuda_check(cudaGraphDestroy(graph));
+  }
+  cuda_check(cudaStreamDestroy(stream));
+  return out.to_host();
+}
+
+TEST_F(TernaryOnDeviceSmall, LaunchesBehindEachOtherGiveWhatSingleOnesGive) {
+  for (const std::uint32_t batch : {1U, 8U, 9U, 40U}) {
+    std::vector<std::uint32_t> contexts;
+    for (std::uint32_t s = 0; s < batch; ++s) contexts.push_back(1 + s * 739 % 2900);
+    contexts[batch / 2] = 2900;
+    AttentionCase on(shape_of(contexts, 4), 89);
+    if (batch > 1) on.device_contexts[batch - 1] = 2901;  // too long: the last has no scores
+    on.upload();
+    const TernaryCase ternary(on, {2, TernaryCoupling::kCoupled, TernaryNormaliser::kMax});
+    for (const std::uint32_t blocks : {0U, 1U, 4U}) {
+      DecodeParams params = ternary.params(Method::kProp, 96);
+      params.score_splits = blocks;
+      const std::vector<float> single = run_behind(params, false),
+                               behind = run_behind(params, true);
+      ASSERT_EQ(single.size(), behind.size());
+      ASSERT_EQ(std::memcmp(single.data(), behind.data(), single.size() * sizeof(float)), 0)
+          << "batch " << batch << ", " << blocks << " blocks";
+      const std::size_t launch = single.size() / kBehind;
+      EXPECT_NE(std::memcmp(&single[0], &single[launch], launch * sizeof(float)),
+                0);  // other draws
     }
   }
 }
