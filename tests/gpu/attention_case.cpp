@@ -251,6 +251,22 @@ ScoreCodes AttentionCase::codes(const Result& result, std::uint32_t sequence,
   return codes;
 }
 
+void run_in_graph(const std::function<void(Stream)>& queue) {
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t run = nullptr;
+  cuda_check(cudaStreamCreate(&stream));
+  cuda_check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  queue(stream);
+  cuda_check(cudaStreamEndCapture(stream, &graph));
+  cuda_check(cudaGraphInstantiate(&run, graph, 0));
+  cuda_check(cudaGraphLaunch(run, stream));
+  cuda_check(cudaStreamSynchronize(stream));
+  cuda_check(cudaGraphExecDestroy(run));
+  cuda_check(cudaGraphDestroy(graph));
+  cuda_check(cudaStreamDestroy(stream));
+}
+
 std::vector<RowCount> traced_rows(const Result& result, std::size_t head, std::uint32_t capacity) {
   std::vector<RowCount> rows;
   for (std::size_t s = head * capacity; s < (head + 1) * capacity; ++s) {

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -120,6 +121,9 @@ class AttentionCase {
   DeviceArray<std::uint32_t> device_context_, device_sequence_;
   DeviceArray<std::int32_t> device_indptr_, device_indices_, device_last_;
 };
+
+// What `queue` puts on the stream it gets, recorded in a graph and run once; waits for its end.
+void run_in_graph(const std::function<void(Stream)>& queue);
 
 // The rows and counts of one head's trace.
 std::vector<RowCount> traced_rows(const Result& result, std::size_t head, std::uint32_t capacity);

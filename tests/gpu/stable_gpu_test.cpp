@@ -68,26 +68,15 @@ Round run_round(AttentionCase& on, const DecodeParams& base, bool stable, bool a
   append.indptr = p.indptr;
   append.indices = p.indices;
   append.last_page_len = p.last_page_len;
-
-  cudaStream_t stream = nullptr;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t run = nullptr;
-  cuda_check(cudaStreamCreate(&stream));
-  prepare_workspace(p, stream);
-  cuda_check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  for (int i = 0; i < kLaunches; ++i) {
-    if (appends && i == kAppendAfter) launch_append(append, stream);
-    p.layer = static_cast<std::uint32_t>(i);
-    p.out = out.get() + static_cast<std::size_t>(i) * elements;
-    launch_decode(p, stream);
-  }
-  cuda_check(cudaStreamEndCapture(stream, &graph));
-  cuda_check(cudaGraphInstantiate(&run, graph, 0));
-  cuda_check(cudaGraphLaunch(run, stream));
-  cuda_check(cudaStreamSynchronize(stream));
-  cuda_check(cudaGraphExecDestroy(run));
-  cuda_check(cudaGraphDestroy(graph));
-  cuda_check(cudaStreamDestroy(stream));
+  prepare_workspace(p, nullptr);
+  run_in_graph([&](Stream stream) {
+    for (int i = 0; i < kLaunches; ++i) {
+      if (appends && i == kAppendAfter) launch_append(append, stream);
+      p.layer = static_cast<std::uint32_t>(i);
+      p.out = out.get() + static_cast<std::size_t>(i) * elements;
+      launch_decode(p, stream);
+    }
+  });
   return {out.to_host(), status.to_host()[0]};
 }
 

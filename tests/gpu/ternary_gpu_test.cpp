@@ -297,27 +297,22 @@ std::vector<float> run_behind(DecodeParams p, bool in_graph) {
   p.workspace_size = workspace_bytes(p, device_multiprocessors());
   const DeviceArray<std::uint8_t> workspace(p.workspace_size);
   p.workspace = workspace.get();
-  cudaStream_t stream = nullptr;
-  cuda_check(cudaStreamCreate(&stream));
-  prepare_workspace(p, stream);
-  if (in_graph) cuda_check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  for (std::uint32_t i = 0; i < kBehind; ++i) {
+  prepare_workspace(p, nullptr);
+  const auto launch = [&](std::uint32_t i, Stream stream) {
     p.layer = i;
     p.out = out.get() + i * elements;
     launch_decode(p, stream);
-    if (!in_graph) cuda_check(cudaStreamSynchronize(stream));
-  }
+  };
   if (in_graph) {
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t run = nullptr;
-    cuda_check(cudaStreamEndCapture(stream, &graph));
-    cuda_check(cudaGraphInstantiate(&run, graph, 0));
-    cuda_check(cudaGraphLaunch(run, stream));
-    cuda_check(cudaStreamSynchronize(stream));
-    cuda_check(cudaGraphExecDestroy(run));
-    cuda_check(cudaGraphDestroy(graph));
+    run_in_graph([&](Stream stream) {
+      for (std::uint32_t i = 0; i < kBehind; ++i) launch(i, stream);
+    });
+  } else {
+    for (std::uint32_t i = 0; i < kBehind; ++i) {
+      launch(i, nullptr);
+      cuda_check(cudaDeviceSynchronize());
+    }
   }
-  cuda_check(cudaStreamDestroy(stream));
   return out.to_host();
 }
 
