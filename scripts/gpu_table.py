@@ -90,9 +90,10 @@ def method_text(rows):
     steps = sorted({row["steps_per_graph"] for row in rows if row["context"] == CONTEXT and "steps_per_graph" in row})
     if not steps:
         return ""
+    least = min(row["rotated_bytes"] for row in rows)
     many = f"{steps[0]}" if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
     return (f"A step is one of {many} in a graph (at 32k; `steps_per_graph` in the JSON), as many as a model has layers, over K and V that "
-            "rotate through at least 640 MB; the peers' and the floors' graphs are the same. A score pass alone, whose codes nobody reads, "
+            f"rotate through at least {least >> 20} MB; the peers' and the floors' graphs are the same. A score pass alone, whose codes nobody reads, "
             "stores them where a few sequences have theirs, as many as the L2 holds: beside a gather they are dropped before they leave it.")
 
 

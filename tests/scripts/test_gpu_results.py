@@ -105,7 +105,7 @@ class Graphs(unittest.TestCase):
 
 class Table(unittest.TestCase):
     RUN = {"gpu": "NVIDIA H200", "driver": "1", "cuda_runtime": "13.0", "clocks_after": {"sm_mhz": 1980}, "kernel_hash": "aa",
-           "rows": [dict(timing(name, us), steps_per_graph=32)
+           "rows": [dict(timing(name, us), steps_per_graph=32, rotated_bytes=640 << 20)
                     for name, us in (("prop S=128", 20.04), ("prop S=128 traced", 21), ("dense", 40))]}
 
     BIAS = [{"case": "a case", "draws": 65536, "participation": 21.2, "flat": flat, "bias": 2e-4, "z_to_codes": -1.5, "method": "prop",
@@ -130,6 +130,7 @@ class Table(unittest.TestCase):
         self.assertIn("| `prop S=128` | 20.0 |", text)
         self.assertIn("20.0, 40.0: 2.00x", text)
         self.assertIn("one of 32 in a graph", text)
+        self.assertIn("at least 640 MB", text)
         self.assertIn("`prop S=128` +4.8 % (at most 10 %)", text)
         self.assertIn("`prop S=128` b1 +1.5 % (writes 2.0 MB)", text)
         for part in ("65536 spread seeds, 2 cases, participation ratios 21", "at most 2.0e-04", "+1.0 to +1.0 %", "2.00 x the Monte",
