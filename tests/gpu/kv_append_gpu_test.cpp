@@ -2,6 +2,7 @@
 // tokens land where the caches keep them, in any layout. Skipped without a device.
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
