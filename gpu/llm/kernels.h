@@ -30,7 +30,9 @@ enum class SkinnyEnd : std::uint8_t {
 struct SkinnyParams {
   const void* input = nullptr;   // bf16 [rows, k]
   const void* weight = nullptr;  // bf16 [columns, k]
-  std::uint32_t rows = 0, columns = 0, k = 0;
+  std::uint32_t rows = 0;        // 1 to 16
+  std::uint32_t columns = 0;     // kSwiGlu: a multiple of 16
+  std::uint32_t k = 0;           // a multiple of 8
   // Sums of squares of the rows before the norm, in tiles of 16; null: no norm.
   const float* square_sums = nullptr;  // [rows, square_tiles]
   std::uint32_t square_tiles = 0;

@@ -1,224 +1,143 @@
-// Products of a weight matrix with up to 16 rows, at the speed at which the matrix can be read.
+// Products of a matrix with up to 16 rows, at the speed at which the matrix can be read.
 //
-// A block takes tiles of 16 or 32 output columns (rows of the matrix) and walks along k. Its ninth
-// warp copies pieces of the matrix's rows to shared memory (bulk copies that complete on mbarriers,
-// several pieces ahead, on into the next tile); the other eight share each piece and multiply it on
-// tensor cores, the matrix as operand A, its 16-byte parts in the order in which they lie in memory
-// (a sum may run in any order, as in gpu/attention). The matrix does not depend on the kernel
-// before, so its first pieces are on their way before that one has finished. Up to 8 rows two
-// blocks share a multiprocessor: when the first of them ends, the next product begins there while
-// the other still reads. The input of more rows is as large as such a tile, and it comes with every
-// tile: then tiles are twice as wide, and one block has all of the shared memory.
+// A block has a range of units (16 output columns each, rows of the matrix) and walks along k with
+// one or two of them side by side. Its ninth warp copies pieces of the matrix to shared memory, the
+// tenth pieces of the input (bulk copies that complete on mbarriers, as far ahead as there is
+// room). The other eight share each piece and multiply it on tensor cores, its 16-byte parts in the
+// order in which they lie in memory (a sum may run in any order, as in gpu/attention; which one
+// depends on neither the block nor the launch). The matrix does not depend on the kernel before, so
+// it is on its way before that one has ended. Up to 8 rows two blocks share a multiprocessor: when
+// the first of them ends, the next product begins there while the other still reads. The input of
+// more rows is as large as a unit, and has two units side by side: then one block has all of the
+// shared memory.
 #include <algorithm>
 #include <cstdint>
 
 #include "gpu/llm/kernels.h"
 #include "gpu/llm/skinny_copy.cuh"
+#include "gpu/llm/skinny_ends.cuh"
+#include "models/error.h"
 
 namespace stoat::gpu {
 namespace {
 
-constexpr std::uint32_t kBlockThreads = kThreads + 32;
-constexpr std::uint32_t kMostStages = 8;
-constexpr std::uint32_t kPartialStride = kTileColumns + 1;
-constexpr std::uint32_t kMultiprocessorBytes = 224 * 1024;  // of blocks; the rest is for others
+constexpr std::uint32_t kBlockThreads = kThreads + 64;
+// A piece: so many numbers of k of half a unit's columns, or of the input's rows.
+constexpr std::uint32_t kPiece = 1024;
+constexpr std::uint32_t kRowBytes = kPiece * 2;
+constexpr std::uint32_t kHalf = kTileColumns / 2;
+constexpr std::uint32_t kSlotBytes = kHalf * kRowBytes;
+constexpr std::uint32_t kShare = kPiece / kWarps;  // of a piece, a warp's
+constexpr std::uint32_t kSteps = kShare / 32;      // of which a lane has 8 numbers
+constexpr std::uint32_t kInputSlots = 2;
+constexpr std::uint32_t kMultiprocessorBytes = 226 * 1024;  // the rest is for other kernels
 
-// A piece: so many numbers of k of all the tile's columns and of the input. Rows lie 64 bytes
-// farther apart than they are long, so that neighbours meet in different banks.
-template <int kColumns_, int kRowTiles_, int kPiece_, int kBlocks_>
+template <std::uint32_t kEights_, std::uint32_t kUnits_, std::uint32_t kBlocks_>
 struct Shape {
-  static constexpr std::uint32_t kColumns = kColumns_, kRowTiles = kRowTiles_, kPiece = kPiece_;
-  static constexpr std::uint32_t kBlocks = kBlocks_;  // of a multiprocessor
-  static constexpr std::uint32_t kRowBytes = kPiece * 2 + 64;
-  static constexpr std::uint32_t kShare = kPiece / kWarps;  // of a piece, a warp's
-  static constexpr std::uint32_t kSteps = kShare / 32;      // of which a lane has 8 numbers
-};
-
-struct Barriers {
-  std::uint64_t full[kMostStages], empty[kMostStages];
+  static constexpr std::uint32_t kEights = kEights_, kRows = 8 * kEights;  // of rows
+  static constexpr std::uint32_t kUnits = kUnits_;                         // side by side at most
+  static constexpr std::uint32_t kBlocks = kBlocks_;                       // of a multiprocessor
+  static constexpr std::uint32_t kWarpSums = kRows * kTileColumns, kUnitSums = kWarps * kWarpSums;
 };
 
 // What a launch adds to its parameters.
-struct SkinnyPlan {
-  std::uint32_t tiles, pieces, stages, stage_bytes;
+struct Plan {
+  std::uint32_t matrix_slots, input_bytes;  // of the rings
 };
 
-// Walks over the pieces of a block's tiles and over the stages, without divisions.
-struct Walk {
-  std::uint32_t tile = blockIdx.x;
-  std::uint32_t piece = 0, stage = 0, turn = 0;  // turn: parity of the stage's use
-
-  __device__ void next(const SkinnyPlan& plan) {
-    if (++stage == plan.stages) {
-      stage = 0;
-      turn ^= 1;
-    }
-    if (++piece == plan.pieces) {
-      piece = 0;
-      tile += gridDim.x;
-    }
-  }
-};
-
-// The copying warp. All of its threads compute the same, one of them issues: so that a copy is one
-// instruction.
+// A block's part of a product. Passes: units side by side, about as many in each.
 template <class S>
-struct Feeder {
-  const SkinnyParams& p;
-  const SkinnyPlan& plan;
-  Barriers& barriers;
-  std::uint32_t memory;  // shared address of the first stage
+struct Part {
+  std::uint32_t first, units, passes;
 
-  __device__ __forceinline__ std::uint32_t bytes_of(const Walk& at) const {
-    return 2 * min(S::kPiece, p.k - at.piece * S::kPiece);
+  __device__ explicit Part(std::uint32_t columns) {
+    const std::uint32_t all = (columns + kTileColumns - 1) / kTileColumns;
+    first = blockIdx.x * all / gridDim.x;
+    units = (blockIdx.x + 1) * all / gridDim.x - first;
+    passes = (units + S::kUnits - 1) / S::kUnits;
   }
-  // Announces the bytes of the piece and copies the matrix's part.
-  __device__ __forceinline__ void copy_matrix(const Walk& at) const {
-    const std::uint32_t first = at.tile * S::kColumns, bytes = bytes_of(at);
-    const std::uint32_t columns = min(S::kColumns, p.columns - first);
-    std::uint64_t* barrier = &barriers.full[at.stage];
-    if (threadIdx.x % 32 == 0) arrive_expecting(barrier, (columns + p.rows) * bytes);
+  __device__ std::uint32_t begin(std::uint32_t pass) const { return first + units * pass / passes; }
+};
+
+// The pieces of a block's part of a matrix in the order in which they are copied: passes, along k,
+// units, halves.
+template <class S>
+struct Walk {
+  const SkinnyParams& p;
+  const Part<S> part;
+  std::uint32_t pass = 0, k = 0, column = 0, end = 0;
+
+  __device__ explicit Walk(const SkinnyParams& product) : p(product), part(product.columns) {
+    turn();
+  }
+  __device__ bool there() const { return pass < part.passes; }
+  __device__ void turn() {  // to the pass's first column
+    column = kTileColumns * part.begin(pass);
+    end = kTileColumns * part.begin(pass + 1);
+  }
+  __device__ void next() {
+    column += kHalf;
+    if (column < end) return;
+    k += kPiece;
+    if (k >= p.k) {
+      k = 0;
+      ++pass;
+    }
+    turn();
+  }
+  __device__ std::uint32_t columns() const {
+    return column < p.columns ? min(kHalf, p.columns - column) : 0;
+  }
+};
+
+// The warp that copies the matrix. All of its threads compute the same, one of them issues: so that
+// a copy is one instruction.
+template <class S>
+__device__ void copy_matrix(const SkinnyParams& p, const Plan& plan, RingBarriers& barriers,
+                            std::uint32_t memory) {
+  RingPlace at(plan.matrix_slots);
+  const std::uint64_t policy = evict_first();
+  for (Walk<S> walk(p); walk.there(); walk.next(), at.next()) {
+    const std::uint32_t bytes = 2 * min(kPiece, p.k - walk.k), columns = walk.columns();
+    std::uint64_t* barrier = &barriers.full[at.slot];
+    wait(&barriers.empty[at.slot], at.turn ^ 1);
+    if (threadIdx.x % 32 == 0) arrive_expecting(barrier, columns * bytes);
     __syncwarp();
-    const std::uint32_t to = memory + at.stage * plan.stage_bytes;
+    const std::uint32_t to = memory + at.slot * kSlotBytes;
     const auto* from = static_cast<const __nv_bfloat16*>(p.weight) +
-                       static_cast<std::size_t>(first) * p.k + at.piece * S::kPiece;
-    const std::uint64_t policy = evict_first();
-    if (columns == S::kColumns && p.read_once) {
+                       static_cast<std::size_t>(walk.column) * p.k + walk.k;
+    if (columns == kHalf && p.read_once) {
 #pragma unroll
-      for (std::uint32_t c = 0; c < S::kColumns; ++c)
-        copy_bulk(to + c * S::kRowBytes, from + static_cast<std::size_t>(c) * p.k, bytes, barrier,
+      for (std::uint32_t c = 0; c < kHalf; ++c)
+        copy_bulk(to + c * kRowBytes, from + static_cast<std::size_t>(c) * p.k, bytes, barrier,
                   policy);
     } else {
       for (std::uint32_t c = 0; c < columns; ++c)
-        copy_bulk(to + c * S::kRowBytes, from + static_cast<std::size_t>(c) * p.k, bytes, barrier);
-    }
-  }
-  __device__ __forceinline__ void copy_input(const Walk& at) const {
-    const std::uint32_t to = memory + at.stage * plan.stage_bytes + S::kColumns * S::kRowBytes;
-    const auto* from = static_cast<const __nv_bfloat16*>(p.input) + at.piece * S::kPiece;
-    for (std::uint32_t r = 0; r < p.rows; ++r)
-      copy_bulk(to + r * S::kRowBytes, from + static_cast<std::size_t>(r) * p.k, bytes_of(at),
-                &barriers.full[at.stage]);
-  }
-  __device__ void run() const {
-    Walk ahead, inputs;
-    for (std::uint32_t n = 0; n < plan.stages && ahead.tile < plan.tiles; ++n) {
-      copy_matrix(ahead);
-      ahead.next(plan);
-    }
-    wait_for_previous_kernel();
-    for (std::uint32_t n = 0; n < plan.stages && inputs.tile < plan.tiles; ++n) {
-      copy_input(inputs);
-      inputs.next(plan);
-    }
-    for (; ahead.tile < plan.tiles; ahead.next(plan)) {
-      wait(&barriers.empty[ahead.stage], ahead.turn ^ 1);
-      copy_matrix(ahead);
-      copy_input(ahead);
-    }
-  }
-};
-
-// One piece times the input: this warp's eighth of it.
-template <class S>
-__device__ __forceinline__ void multiply(const SkinnyParams& p, const std::byte* stage,
-                                         std::uint32_t left,
-                                         float (&sum)[S::kColumns / 16][S::kRowTiles][4]) {
-  const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const auto part = [&](std::uint32_t row, std::uint32_t k, bool valid) {
-    return valid ? *reinterpret_cast<const uint4*>(stage + row * S::kRowBytes + 2 * k)
-                 : make_uint4(0, 0, 0, 0);
-  };
-#pragma unroll
-  for (std::uint32_t step = 0; step < S::kSteps; ++step) {
-    const std::uint32_t k = warp * S::kShare + 32 * step + 8 * (lane % 4);
-    const bool inside = k < left;
-    uint4 x[S::kRowTiles];
-#pragma unroll
-    for (std::uint32_t t = 0; t < S::kRowTiles; ++t)
-      x[t] = part(S::kColumns + 8 * t + lane / 4, k, inside && 8 * t + lane / 4 < p.rows);
-#pragma unroll
-    for (std::uint32_t c = 0; c < S::kColumns / 16; ++c) {
-      const uint4 top = part(16 * c + lane / 4, k, inside);
-      const uint4 bottom = part(16 * c + lane / 4 + 8, k, inside);
-#pragma unroll
-      for (std::uint32_t t = 0; t < S::kRowTiles; ++t) {
-        mma<__nv_bfloat16>(sum[c][t], top.x, bottom.x, top.y, bottom.y, x[t].x, x[t].y);
-        mma<__nv_bfloat16>(sum[c][t], top.z, bottom.z, top.w, bottom.w, x[t].z, x[t].w);
-      }
+        copy_bulk(to + c * kRowBytes, from + static_cast<std::size_t>(c) * p.k, bytes, barrier);
     }
   }
 }
 
-// 1 / root mean square of every row, from the sums of squares of its tiles: a warp has every eighth
-// row. Asked for at the beginning, added up when the first tile's products are there.
+// The warp that copies the input.
 template <class S>
-struct Scales {
-  static constexpr std::uint32_t kAtOnce = 8;
-  float squares[S::kRowTiles][kAtOnce] = {};
-
-  __device__ __forceinline__ void ask(const SkinnyParams& p) {
-    const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    if (!p.square_sums) return;
-#pragma unroll
-    for (std::uint32_t t = 0; t < S::kRowTiles; ++t) {
-#pragma unroll
-      for (std::uint32_t i = 0; i < kAtOnce; ++i)
-        if (warp + kWarps * t < p.rows && lane + 32 * i < p.square_tiles)
-          squares[t][i] = p.square_sums[(warp + kWarps * t) * p.square_tiles + lane + 32 * i];
+__device__ void copy_input(const SkinnyParams& p, const Plan& plan, RingBarriers& barriers,
+                           std::uint32_t memory) {
+  RingPlace at(kInputSlots);
+  const Part<S> part(p.columns);
+  wait_for_previous_kernel();
+  for (std::uint32_t pass = 0; pass < part.passes; ++pass) {
+    for (std::uint32_t k = 0; k < p.k; k += kPiece, at.next()) {
+      const std::uint32_t bytes = 2 * min(kPiece, p.k - k);
+      wait(&barriers.empty[at.slot], at.turn ^ 1);
+      std::uint64_t* barrier = &barriers.full[at.slot];
+      if (threadIdx.x % 32 == 0) arrive_expecting(barrier, p.rows * bytes);
+      __syncwarp();
+      const std::uint32_t to = memory + at.slot * plan.input_bytes;
+      const auto* from = static_cast<const __nv_bfloat16*>(p.input) + k;
+      for (std::uint32_t r = 0; r < p.rows; ++r)
+        copy_bulk(to + r * kRowBytes, from + static_cast<std::size_t>(r) * p.k, bytes, barrier);
     }
   }
-  __device__ __forceinline__ void store(const SkinnyParams& p, float* scale) const {
-    const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
-    for (std::uint32_t t = 0; t < S::kRowTiles; ++t) {
-      const std::uint32_t row = warp + kWarps * t;
-      float sum = 0;
-#pragma unroll
-      for (const float square : squares[t]) sum += square;
-      if (p.square_sums && row < p.rows) {
-        for (std::uint32_t i = 32 * kAtOnce + lane; i < p.square_tiles; i += 32)
-          sum += p.square_sums[row * p.square_tiles + i];
-      }
-      for (int distance = 16; distance > 0; distance /= 2)
-        sum += __shfl_xor_sync(kAllLanes, sum, distance);
-      if (lane == 0)
-        scale[row] = p.square_sums ? 1.0F / sqrtf(sum / p.norm_width + p.norm_eps) : 1.0F;
-    }
-  }
-};
-
-// Product `value` of tile column c and row r, after the norm. Threads with the same r are 16
-// neighbours, c = threadIdx.x % 16.
-__device__ __forceinline__ void finish(const SkinnyParams& p, std::uint32_t tile, std::uint32_t c,
-                                       std::uint32_t r, float value) {
-  const std::uint32_t column = tile * kTileColumns + c;
-  const bool inside = column < p.columns && r < p.rows;
-  const std::size_t at = static_cast<std::size_t>(r) * p.columns + column;
-  if (p.end == SkinnyEnd::kStore) {
-    if (inside) p.y[at] = value;
-    return;
-  }
-  if (p.end == SkinnyEnd::kSwiGlu) {
-    const float up = __shfl_down_sync(kAllLanes, value, 8);
-    if (inside && c < 8)
-      static_cast<__nv_bfloat16*>(
-          p.next)[static_cast<std::size_t>(r) * (p.columns / 2) + tile * 8 + c] =
-          __float2bfloat16(value / (1.0F + __expf(-value)) * up);
-    return;
-  }
-  float x = 0;
-  if (inside) {
-    x = p.y[at] + (value + (p.bias ? p.bias[column] : 0.0F));
-    p.y[at] = x;
-    static_cast<__nv_bfloat16*>(p.next)[at] = __float2bfloat16(x * p.next_norm[column]);
-  }
-  float square = x * x;
-  for (int distance = 8; distance > 0; distance /= 2)
-    square += __shfl_xor_sync(kAllLanes, square, distance);
-  // Of the last wide tile the second half may lie past the columns: it has no sum.
-  if (c == 0 && r < p.rows && column < p.columns)
-    p.next_square_sums[r * ((p.columns + kTileColumns - 1) / kTileColumns) + tile] = square;
 }
 
 // The eight multiplying warps wait for each other.
@@ -226,101 +145,212 @@ __device__ __forceinline__ void sync_workers() {
   asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
-template <class S>
-__device__ void work(const SkinnyParams& p, const SkinnyPlan& plan, Barriers& barriers,
-                     const std::byte* stages, float* partial, float* scale) {
-  const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  wait_for_previous_kernel();
-  Scales<S> scales;
-  scales.ask(p);
-  Walk at;
-  bool first = true;
-  while (at.tile < plan.tiles) {
-    const std::uint32_t tile = at.tile;
-    float sum[S::kColumns / 16][S::kRowTiles][4] = {};
-    do {
-      wait(&barriers.full[at.stage], at.turn);
-      multiply<S>(p, stages + at.stage * plan.stage_bytes, p.k - at.piece * S::kPiece, sum);
-      __syncwarp();
-      if (lane == 0) arrive(&barriers.empty[at.stage]);
-      at.next(plan);
-    } while (at.piece != 0);
-    if (first) scales.store(p, scale);
-    first = false;
-    // Value i of a thread: column lane / 4 + 8 * (i / 2), row 2 * (lane % 4) + i % 2 of a part.
+// A lane's 16-byte parts of a row of a piece, all of its warp's share. Rows lie whole lines apart:
+// so that neighbours meet in different banks, odd rows read the steps of a pair in turned order.
+struct RowParts {
+  uint4 part[kSteps];
+
+  __device__ __forceinline__ void load(const std::byte* piece, std::uint32_t row, bool valid,
+                                       std::uint32_t left) {
+    const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const bool odd = lane / 4 % 2 != 0;
+    const std::uint32_t first = warp * kShare + 8 * (lane % 4);
+    const auto at = [&](std::uint32_t step) {
+      const std::uint32_t k = first + 32 * step;
+      return valid && k < left ? *reinterpret_cast<const uint4*>(piece + row * kRowBytes + 2 * k)
+                               : make_uint4(0, 0, 0, 0);
+    };
 #pragma unroll
-    for (std::uint32_t part = 0; part < S::kColumns / 16 * S::kRowTiles; ++part) {
-      const std::uint32_t column = part / S::kRowTiles, t = part % S::kRowTiles;
-      sync_workers();
-#pragma unroll
-      for (std::uint32_t i = 0; i < 4; ++i)
-        partial[(warp * 8 + 2 * (lane % 4) + i % 2) * kPartialStride + lane / 4 + 8 * (i / 2)] =
-            sum[column][t][i];
-      sync_workers();
-      if (threadIdx.x >= 8 * kTileColumns) continue;
-      const std::uint32_t c = threadIdx.x % kTileColumns, r = threadIdx.x / kTileColumns;
-      float total = 0;
-#pragma unroll
-      for (std::uint32_t w = 0; w < kWarps; ++w) total += partial[(w * 8 + r) * kPartialStride + c];
-      finish(p, tile * (S::kColumns / 16) + column, c, 8 * t + r, total * scale[8 * t + r]);
+    for (std::uint32_t step = 0; step < kSteps; step += 2) {
+      const uint4 a = at(odd ? step + 1 : step), b = at(odd ? step : step + 1);
+      part[step] = odd ? b : a;
+      part[step + 1] = odd ? a : b;
     }
   }
-}
+};
+
+template <class S>
+struct Workers {
+  const SkinnyParams& p;
+  const Plan& plan;
+  RingBarriers& matrix;
+  RingBarriers& input;
+  const std::byte* matrix_memory;
+  const std::byte* input_memory;
+  float* partial;  // [kUnits, 8, kWarpSums]
+  float* scale;    // [16]
+  RingPlace matrix_at, input_at;
+
+  using Sums = float[S::kUnits][2][4];
+
+  // A piece of the input times a piece of each unit: this warp's eighth of it. left: of k.
+  __device__ __forceinline__ void multiply(std::uint32_t left, std::uint32_t units, Sums& sum) {
+    const std::uint32_t lane = threadIdx.x % 32, g = lane / 4;
+    const std::byte* piece = input_memory + input_at.slot * plan.input_bytes;
+    wait(&input.full[input_at.slot], input_at.turn);
+    RowParts x[S::kEights];
+#pragma unroll
+    for (std::uint32_t t = 0; t < S::kEights; ++t)
+      x[t].load(piece, 8 * t + g, 8 * t + g < p.rows, left);
+#pragma unroll
+    for (std::uint32_t u = 0; u < S::kUnits; ++u) {
+      if (u >= units) break;
+      RingPlace used = matrix_at;
+      RowParts w[2];
+#pragma unroll
+      for (std::uint32_t h = 0; h < 2; ++h) {
+        wait(&matrix.full[matrix_at.slot], matrix_at.turn);
+        w[h].load(matrix_memory + matrix_at.slot * kSlotBytes, g, true, left);
+        matrix_at.next();
+      }
+#pragma unroll
+      for (std::uint32_t step = 0; step < kSteps; ++step) {
+        const uint4 top = x[0].part[step];
+        const uint4 bottom =
+            S::kEights == 2 ? x[S::kEights - 1].part[step] : make_uint4(0, 0, 0, 0);
+#pragma unroll
+        for (std::uint32_t h = 0; h < 2; ++h) {
+          const uint4 in = w[h].part[step];
+          mma<__nv_bfloat16>(sum[u][h], top.x, bottom.x, top.y, bottom.y, in.x, in.y);
+          mma<__nv_bfloat16>(sum[u][h], top.z, bottom.z, top.w, bottom.w, in.z, in.w);
+        }
+      }
+      __syncwarp();
+#pragma unroll
+      for (std::uint32_t h = 0; h < 2; ++h, used.next())
+        if (lane == 0) arrive(&matrix.empty[used.slot]);
+    }
+    if (lane == 0) arrive(&input.empty[input_at.slot]);
+    input_at.next();
+  }
+
+  // Where the sum of a row and a column stands among a warp's: no two threads of a half warp meet
+  // in a bank.
+  __device__ __forceinline__ static std::uint32_t place(std::uint32_t r, std::uint32_t c) {
+    return r * kTileColumns + (c ^ r / 2 % 2 * 8);
+  }
+  // The warps' sums together. Value i of a thread: row lane / 4 + 8 * (i / 2), column
+  // 2 * (lane % 4) + i % 2 of half a unit. Little code: it is seldom in the cache.
+  __device__ __forceinline__ void add_up(std::uint32_t first, std::uint32_t units, const Sums& sum,
+                                         const Before<S>& before) {
+    const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const std::uint32_t c = threadIdx.x % kTileColumns, r = threadIdx.x / kTileColumns;
+    sync_workers();  // the sums before have been read
+#pragma unroll
+    for (std::uint32_t u = 0; u < S::kUnits; ++u) {
+#pragma unroll
+      for (std::uint32_t h = 0; h < 2; ++h) {
+#pragma unroll
+        for (std::uint32_t t = 0; t < S::kEights; ++t)
+          *reinterpret_cast<float2*>(partial + u * S::kUnitSums + warp * S::kWarpSums +
+                                     place(8 * t + lane / 4, 8 * h + 2 * (lane % 4))) =
+              make_float2(sum[u][h][2 * t], sum[u][h][2 * t + 1]);
+      }
+    }
+    sync_workers();
+    if (r >= S::kRows) return;
+#pragma unroll 1
+    for (std::uint32_t u = 0; u < units; ++u) {
+      float total = 0;
+#pragma unroll
+      for (std::uint32_t w = 0; w < kWarps; ++w)
+        total += partial[u * S::kUnitSums + w * S::kWarpSums + place(r, c)];
+      float x = before.x[0], norm = before.norm[0];
+#pragma unroll
+      for (std::uint32_t other = 1; other < S::kUnits; ++other) {
+        x = u == other ? before.x[other] : x;
+        norm = u == other ? before.norm[other] : norm;
+      }
+      finish(p, first + u, total * scale[r], x, norm);
+    }
+  }
+
+  __device__ void run() {
+    const Part<S> part(p.columns);
+    Scales<S> scales;
+    wait_for_previous_kernel();
+    scales.ask(p);
+    for (std::uint32_t pass = 0; pass < part.passes; ++pass) {
+      const std::uint32_t first = part.begin(pass), units = part.begin(pass + 1) - first;
+      Before<S> before;
+      before.ask(p, first, units);
+      Sums sum = {};
+      for (std::uint32_t k = 0; k < p.k; k += kPiece) multiply(p.k - k, units, sum);
+      if (pass == 0) scales.store(p, scale);
+      add_up(first, units, sum, before);
+    }
+  }
+};
 
 template <class S>
 __global__ __launch_bounds__(kBlockThreads,
                              S::kBlocks) void skinny(const __grid_constant__ SkinnyParams p,
-                                                     const __grid_constant__ SkinnyPlan plan) {
+                                                     const __grid_constant__ Plan plan) {
   // Bulk copies to other than whole lines are slow.
-  extern __shared__ __align__(128) uint4 stages[];
-  __shared__ Barriers barriers;
-  __shared__ float partial[kWarps * 8 * kPartialStride];
+  extern __shared__ __align__(128) std::byte memory[];
+  __shared__ RingBarriers matrix, input;
+  __shared__ __align__(16) float partial[S::kUnits * S::kUnitSums];
   __shared__ float scale[kSkinnyRows];
   if (threadIdx.x == 0) {
-    for (std::uint32_t i = 0; i < plan.stages; ++i) {
-      init_barrier(&barriers.full[i], 1);
-      init_barrier(&barriers.empty[i], kWarps);
-    }
+    matrix.init(plan.matrix_slots, kWarps);
+    input.init(kInputSlots, kWarps);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
   let_next_kernel_start();
+  std::byte* const inputs = memory + plan.matrix_slots * kSlotBytes;
   // The shuffle tells the compiler that a warp goes one way.
-  if (__shfl_sync(kAllLanes, threadIdx.x / 32, 0) == kWarps) {
-    Feeder<S>{p, plan, barriers, shared_address(stages)}.run();
+  const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x / 32), 0);
+  if (warp < static_cast<int>(kWarps)) {
+    Workers<S>{p,
+               plan,
+               matrix,
+               input,
+               memory,
+               inputs,
+               partial,
+               scale,
+               RingPlace(plan.matrix_slots),
+               RingPlace(kInputSlots)}
+        .run();
+  } else if (warp > static_cast<int>(kWarps)) {
+    copy_input<S>(p, plan, input, shared_address(inputs));
   } else {
-    work<S>(p, plan, barriers, reinterpret_cast<const std::byte*>(stages), partial, scale);
+    copy_matrix<S>(p, plan, matrix, shared_address(memory));
   }
 }
 
-// Static shared memory of a block, and what the system takes.
-constexpr std::uint32_t kFixedBytes =
-    sizeof(Barriers) + 4 * kWarps * 8 * kPartialStride + 4 * kSkinnyRows + 1024;
-
 template <class S>
 void launch(const SkinnyParams& params, std::uint32_t multiprocessors, Stream stream) {
-  SkinnyPlan plan{};
-  plan.tiles = (params.columns + S::kColumns - 1) / S::kColumns;
-  plan.pieces = (params.k + S::kPiece - 1) / S::kPiece;
-  plan.stage_bytes = (S::kColumns + params.rows) * S::kRowBytes;
-  plan.stages =
-      std::min(kMostStages, (kMultiprocessorBytes / S::kBlocks - kFixedBytes) / plan.stage_bytes);
-  const std::uint32_t bytes = plan.stages * plan.stage_bytes;
+  // Static shared memory of a block, and what the system takes.
+  constexpr std::uint32_t kFixedBytes =
+      2 * sizeof(RingBarriers) + 4 * S::kUnits * S::kUnitSums + 4 * kSkinnyRows + 1024;
+  Plan plan{};
+  plan.input_bytes = params.rows * kRowBytes;
+  plan.matrix_slots = std::min(kMostRingSlots, (kMultiprocessorBytes / S::kBlocks - kFixedBytes -
+                                                kInputSlots * plan.input_bytes) /
+                                                   kSlotBytes);
+  const std::uint32_t bytes = plan.matrix_slots * kSlotBytes + kInputSlots * plan.input_bytes;
+  const std::uint32_t units = (params.columns + kTileColumns - 1) / kTileColumns;
   const auto kernel = skinny<S>;
-  check_cuda(
-      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-      "dynamic shared memory");
-  launch_overlapped(kernel, dim3(std::min(plan.tiles, S::kBlocks * multiprocessors)),
+  // The limit is the same for all rows, so that no launch takes room from one of another thread.
+  check_cuda(cudaFuncSetAttribute(
+                 reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                 static_cast<int>(kMultiprocessorBytes / S::kBlocks - kFixedBytes)),
+             "dynamic shared memory");
+  launch_overlapped(kernel, dim3(std::min(units, S::kBlocks * multiprocessors)),
                     dim3(kBlockThreads), bytes, stream, params, plan);
 }
 
 }  // namespace
 
 void launch_skinny(const SkinnyParams& params, std::uint32_t multiprocessors, Stream stream) {
-  if (params.rows == 1) return launch<Shape<16, 1, 1024, 2>>(params, multiprocessors, stream);
-  if (params.rows <= 8) return launch<Shape<16, 1, 512, 2>>(params, multiprocessors, stream);
-  launch<Shape<32, 2, 512, 1>>(params, multiprocessors, stream);
+  STOAT_ENSURE(params.rows >= 1 && params.rows <= kSkinnyRows, "1 to 16 rows");
+  STOAT_ENSURE(params.columns % 8 == 0 || params.end == SkinnyEnd::kStore, "columns in eights");
+  STOAT_ENSURE(params.columns % 16 == 0 || params.end != SkinnyEnd::kSwiGlu, "gates and ups");
+  STOAT_ENSURE(params.k > 0 && params.k % 8 == 0, "copies of 16 bytes");
+  if (params.rows <= 8) return launch<Shape<1, 1, 2>>(params, multiprocessors, stream);
+  launch<Shape<2, 2, 1>>(params, multiprocessors, stream);
 }
 
 }  // namespace stoat::gpu

@@ -1,5 +1,5 @@
-// What the products of skinny.cu are made of: barriers in shared memory, and bulk copies that
-// complete on them. Device only.
+// What the products of skinny.cu are made of: barriers in shared memory, bulk copies that complete
+// on them, rings of both. Device only.
 #pragma once
 
 #include <cstdint>
@@ -63,5 +63,30 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t to, const void* from, st
       "l"(from), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
       : "memory");
 }
+
+// A ring: slots in shared memory that one warp fills with bulk copies and others empty.
+constexpr std::uint32_t kMostRingSlots = 16;
+struct RingBarriers {
+  std::uint64_t full[kMostRingSlots], empty[kMostRingSlots];
+
+  __device__ void init(std::uint32_t slots, std::uint32_t readers) {
+    for (std::uint32_t i = 0; i < slots; ++i) {
+      init_barrier(&full[i], 1);
+      init_barrier(&empty[i], readers);
+    }
+  }
+};
+// The way around a ring, without divisions.
+struct RingPlace {
+  std::uint32_t slots, slot = 0, turn = 0;  // turn: parity of the slot's use
+
+  __device__ explicit RingPlace(std::uint32_t n) : slots(n) {}
+  __device__ __forceinline__ void next() {
+    if (++slot == slots) {
+      slot = 0;
+      turn ^= 1;
+    }
+  }
+};
 
 }  // namespace stoat::gpu

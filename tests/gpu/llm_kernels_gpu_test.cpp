@@ -1,11 +1,11 @@
-// The kernels of gpu/llm against plain loops in double. Needs a device.
+// The kernels of gpu/llm but for products with few rows (llm_products_gpu_test) against plain loops
+// in double. Needs a device.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -15,192 +15,12 @@
 #include "models/bf16.h"
 #include "models/llm/token_choice.h"
 #include "models/sampling/ruler.h"
+#include "tests/gpu/llm_kernel_case.h"
 
 namespace stoat::gpu {
 namespace {
 
 constexpr float kNan = __builtin_nanf("");
-
-class LlmKernel : public testing::Test {
- protected:
-  std::vector<Bf16> random_bf16(std::size_t n, float spread = 1) {
-    std::vector<Bf16> values(n);
-    for (Bf16& value : values) value = to_bf16(spread * normal_(engine_));
-    return values;
-  }
-  std::vector<float> random_floats(std::size_t n, float spread = 1) {
-    std::vector<float> values(n);
-    for (float& value : values) value = spread * normal_(engine_);
-    return values;
-  }
-  template <class T>
-  DeviceMemory upload(const std::vector<T>& values) {
-    DeviceMemory memory(values.size() * sizeof(T));
-    copy_to_device(memory.as<void>(), values.data(), values.size() * sizeof(T), stream_.get());
-    stream_.wait();
-    return memory;
-  }
-  template <class T>
-  DeviceMemory poisoned(std::size_t n) {  // all bits set: NaN
-    return upload(std::vector<std::uint8_t>(n * sizeof(T), 0xff));
-  }
-  template <class T>
-  std::vector<T> download(const DeviceMemory& memory, std::size_t n) {
-    std::vector<T> values(n);
-    copy_to_host(values.data(), memory.as<void>(), n * sizeof(T), stream_.get());
-    stream_.wait();
-    return values;
-  }
-
-  DeviceStream stream_;
-  std::mt19937 engine_{20261122};
-  std::normal_distribution<float> normal_;
-};
-
-double product(const std::vector<Bf16>& x, const std::vector<Bf16>& w, std::size_t r, std::size_t c,
-               std::size_t k) {
-  double sum = 0;
-  for (std::size_t j = 0; j < k; ++j)
-    sum +=
-        static_cast<double>(to_float(x[r * k + j])) * static_cast<double>(to_float(w[c * k + j]));
-  return sum;
-}
-
-double distance(const std::vector<double>& want, const std::vector<float>& found) {
-  double error = 0, size = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    const double difference = static_cast<double>(found[i]) - want[i];
-    error += difference * difference;
-    size += want[i] * want[i];
-  }
-  return std::sqrt(error / size);  // NaN where one is found
-}
-
-std::vector<float> widened(const std::vector<Bf16>& values) {
-  std::vector<float> wide(values.size());
-  std::transform(values.begin(), values.end(), wide.begin(), to_float);
-  return wide;
-}
-
-TEST_F(LlmKernel, SkinnyProductsEqualDouble) {
-  struct Case {
-    std::uint32_t rows, columns, k;
-  };
-  for (const Case c : {Case{1, 16, 64}, Case{1, 40, 72}, Case{3, 6144, 256}, Case{8, 100, 1032},
-                       Case{9, 6400, 200}, Case{16, 48, 2056}, Case{16, 2200, 4096},
-                       Case{16, 2200, 4104}, Case{13, 2130, 1800}}) {
-    const auto x = random_bf16(std::size_t{c.rows} * c.k),
-               w = random_bf16(std::size_t{c.columns} * c.k);
-    const DeviceMemory dx = upload(x), dw = upload(w);
-    const DeviceMemory y = poisoned<float>(std::size_t{c.rows} * c.columns);
-    SkinnyParams p;
-    p.input = dx.as<void>();
-    p.weight = dw.as<void>();
-    p.rows = c.rows;
-    p.columns = c.columns;
-    p.k = c.k;
-    p.y = y.as<float>();
-    launch_skinny(p, 132, stream_.get());
-    std::vector<double> want(std::size_t{c.rows} * c.columns);
-    for (std::size_t i = 0; i < want.size(); ++i)
-      want[i] = product(x, w, i / c.columns, i % c.columns, c.k);
-    EXPECT_LT(distance(want, download<float>(y, want.size())), 1e-6)
-        << c.rows << " " << c.columns << " " << c.k;
-  }
-}
-
-TEST_F(LlmKernel, ANormedProductDividesByTheRootMeanSquare) {
-  const std::uint32_t rows = 5, columns = 64, k = 144;
-  const auto hidden = random_floats(std::size_t{rows} * k, 3);
-  const auto w = random_bf16(std::size_t{columns} * k);
-  std::vector<float> squares(rows * 9);
-  std::vector<Bf16> x(hidden.size());
-  std::vector<double> scale(rows);
-  for (std::size_t i = 0; i < hidden.size(); ++i) {
-    squares[i / k * 9 + i % k / 16] += hidden[i] * hidden[i];
-    x[i] = to_bf16(hidden[i]);
-    scale[i / k] += static_cast<double>(hidden[i]) * static_cast<double>(hidden[i]) / k;
-  }
-  const DeviceMemory dx = upload(x), dw = upload(w), ds = upload(squares);
-  const DeviceMemory y = poisoned<float>(rows * columns);
-  SkinnyParams p;
-  p.input = dx.as<void>();
-  p.weight = dw.as<void>();
-  p.rows = rows;
-  p.columns = columns;
-  p.k = k;
-  p.square_sums = ds.as<float>();
-  p.square_tiles = 9;
-  p.norm_width = k;
-  p.norm_eps = 1e-5F;
-  p.y = y.as<float>();
-  launch_skinny(p, 132, stream_.get());
-  std::vector<double> want(rows * columns);
-  for (std::size_t i = 0; i < want.size(); ++i)
-    want[i] = product(x, w, i / columns, i % columns, k) / std::sqrt(scale[i / columns] + 1e-5);
-  EXPECT_LT(distance(want, download<float>(y, want.size())), 1e-6);
-}
-
-TEST_F(LlmKernel, ResidualEndAddsAndPreparesTheNextNorm) {
-  // Tiles of 16 and of 32 columns; of the last one half or more may lie past the columns.
-  for (const auto& [rows, columns] : {std::pair{2U, 56U}, {16U, 56U}, {16U, 48U}, {9U, 40U}}) {
-    const std::uint32_t k = 128, tiles = (columns + 15) / 16;
-    const auto x = random_bf16(std::size_t{rows} * k), w = random_bf16(std::size_t{columns} * k);
-    const auto before = random_floats(std::size_t{rows} * columns);
-    const auto bias = random_floats(columns), norm = random_floats(columns);
-    const DeviceMemory dx = upload(x), dw = upload(w), dbias = upload(bias), dnorm = upload(norm);
-    const DeviceMemory y = upload(before), next = poisoned<Bf16>(before.size());
-    const DeviceMemory squares = poisoned<float>(rows * tiles + 1);  // one that stays as it is
-    SkinnyParams p;
-    p.input = dx.as<void>();
-    p.weight = dw.as<void>();
-    p.rows = rows;
-    p.columns = columns;
-    p.k = k;
-    p.end = SkinnyEnd::kResidual;
-    p.y = y.as<float>();
-    p.bias = dbias.as<float>();
-    p.next_norm = dnorm.as<float>();
-    p.next = next.as<void>();
-    p.next_square_sums = squares.as<float>();
-    launch_skinny(p, 132, stream_.get());
-    std::vector<double> want(before.size()), want_next(before.size()), want_squares(rows * tiles);
-    for (std::size_t i = 0; i < want.size(); ++i) {
-      const std::size_t r = i / columns, c = i % columns;
-      want[i] =
-          static_cast<double>(before[i]) + static_cast<double>(bias[c]) + product(x, w, r, c, k);
-      want_next[i] = want[i] * static_cast<double>(norm[c]);
-      want_squares[r * tiles + c / 16] += want[i] * want[i];
-    }
-    EXPECT_LT(distance(want, download<float>(y, want.size())), 1e-6);
-    EXPECT_LT(distance(want_next, widened(download<Bf16>(next, want.size()))), 3e-3);
-    EXPECT_LT(distance(want_squares, download<float>(squares, want_squares.size())), 1e-6);
-    EXPECT_TRUE(std::isnan(download<float>(squares, want_squares.size() + 1).back()));
-  }
-}
-
-TEST_F(LlmKernel, SwiGluEndTakesGatesAndUpsInTurn) {
-  const std::uint32_t rows = 3, middle = 24, k = 64;
-  const auto x = random_bf16(std::size_t{rows} * k),
-             w = random_bf16(std::size_t{2} * middle * k, 0.2F);
-  const DeviceMemory dx = upload(x), dw = upload(w), next = poisoned<Bf16>(rows * middle);
-  SkinnyParams p;
-  p.input = dx.as<void>();
-  p.weight = dw.as<void>();
-  p.rows = rows;
-  p.columns = 2 * middle;
-  p.k = k;
-  p.end = SkinnyEnd::kSwiGlu;
-  p.next = next.as<void>();
-  launch_skinny(p, 132, stream_.get());
-  std::vector<double> want(rows * middle);
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    const std::size_t r = i / middle, c = i % middle, at = c / 8 * 16 + c % 8;
-    const double gate = product(x, w, r, at, k), up = product(x, w, r, at + 8, k);
-    want[i] = gate / (1 + std::exp(-gate)) * up;
-  }
-  EXPECT_LT(distance(want, widened(download<Bf16>(next, want.size()))), 3e-3);
-}
 
 TEST_F(LlmKernel, CublasProductsEqualDouble) {
   Blas blas;

@@ -11,6 +11,7 @@
 
 #include "gpu/attention/kv_append.h"
 #include "tests/gpu/attention_expect.h"
+#include "tests/gpu/feature_case.h"
 
 namespace stoat::gpu {
 namespace {
@@ -54,20 +55,8 @@ Round run_round(AttentionCase& on, const DecodeParams& base, bool stable, bool a
     rows[i] =
         to_bf16(static_cast<float>(static_cast<int>(i * 2654435761U >> 24 & 63) - 32) / 2).bits;
   const DeviceArray<std::uint16_t> newest(rows);
-  KvAppendParams append;
-  append.batch = p.batch;
-  append.kv_heads = p.kv_heads;
-  append.head_dim = p.head_dim;
+  KvAppendParams append = cache_of(p, 1, nullptr);
   append.k_new = append.v_new = newest.get();
-  append.k = const_cast<void*>(p.k);
-  append.v = const_cast<void*>(p.v);
-  append.kv_layout = p.kv_layout;
-  append.kv_capacity = p.kv_capacity;
-  append.context_len = p.context_len;
-  append.page_size = p.page_size;
-  append.indptr = p.indptr;
-  append.indices = p.indices;
-  append.last_page_len = p.last_page_len;
   prepare_workspace(p, nullptr);
   run_in_graph([&](Stream stream) {
     for (int i = 0; i < kLaunches; ++i) {

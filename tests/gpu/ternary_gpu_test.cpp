@@ -247,6 +247,7 @@ std::vector<float> run_behind(DecodeParams p, bool in_graph) {
   p.kv_is_stable = in_graph;
   p.sequence_id = nullptr;
   p.ternary.sink = {};
+  p.out = out.get();
   p.out_is_float = true;
   p.status = status.get();
   p.workspace_size = workspace_bytes(p, device_multiprocessors());
