@@ -21,6 +21,10 @@ void clear(TraceRecords& records) {
   });
 }
 
+// Steps that are packed and wait for one before them take little: so many may, so that threads have
+// work while the oldest is late.
+constexpr std::size_t kPackedAhead = 2;
+
 unsigned packing_threads(std::size_t bytes_a_step, unsigned threads) {
   if (bytes_a_step == 0) return 0;
   const unsigned beside = std::max(2U, threads) - 1;  // the caller's thread appends
@@ -70,6 +74,7 @@ PackedStep StepPacker::pack(const std::function<void(TraceRecords&)>& read) {
   read(packed.records);
   packed.steps.emplace(packed.records, header_);  // checks the records
   packed.unions = group_unions(packed.records, header_.group());
+  give_back_rows(packed.records);
   return packed;
 }
 
@@ -88,22 +93,26 @@ std::future<PackedStep> StepPacker::push(std::function<void(TraceRecords&)> read
   return result;
 }
 
-void StepPacker::recycle(TraceRecords records) {
+// Rows and counts are most of a step's memory, and what is packed does not need them.
+void StepPacker::give_back_rows(TraceRecords& records) {
+  TraceRecords rows;
+  rows.row.swap(records.row);
+  rows.count.swap(records.count);
   const std::lock_guard lock(mutex_);
-  if (spare_.size() < threads_.size()) spare_.push_back(std::move(records));
+  if (spare_.size() < threads_.size()) spare_.push_back(std::move(rows));
 }
 
 Recorder::Recorder(const std::string& path, const TraceHeader& header, std::size_t bytes_a_step,
                    unsigned threads)
     : header_(header),
-      most_(packing_threads(bytes_a_step, threads)),
-      packer_(header_, static_cast<unsigned>(most_)),
+      threads_(packing_threads(bytes_a_step, threads)),
+      packer_(header_, threads_),
       writer_(path, header),
       summary_(header) {}
 
 void Recorder::add(DecodedStep step, const std::function<void(const StepSummary&)>& written) {
   packing_.push_back(packer_.push(std::move(step.records)));
-  while (packing_.size() > most_) write_oldest(written);
+  while (packing_.size() > (threads_ == 0 ? 0 : threads_ + kPackedAhead)) write_oldest(written);
   while (!packing_.empty() &&
          packing_.front().wait_for(std::chrono::seconds(0)) == std::future_status::ready)
     write_oldest(written);
@@ -121,7 +130,6 @@ void Recorder::write_oldest(const std::function<void(const StepSummary&)>& writt
     throw;
   }
   steps_.push_back(summary_.add_step(packed.records, packed.unions));
-  packer_.recycle(std::move(packed.records));
   if (written) written(steps_.back());
 }
 

@@ -25,12 +25,12 @@ namespace stoat {
 
 // A step on its way to the spool.
 struct PackedStep {
-  TraceRecords records;
+  TraceRecords records;  // without rows and counts
   std::optional<PackedSteps> steps;
   std::vector<std::uint64_t> unions;  // [KV groups]
 };
 
-// Threads that pack steps; records whose memory is used again.
+// Threads that pack steps; rows whose memory is used again.
 class StepPacker {
  public:
   // threads 0: steps are packed by push() itself.
@@ -40,10 +40,10 @@ class StepPacker {
   StepPacker& operator=(const StepPacker&) = delete;
 
   std::future<PackedStep> push(std::function<void(TraceRecords&)> read);
-  void recycle(TraceRecords records);
 
  private:
   PackedStep pack(const std::function<void(TraceRecords&)>& read);
+  void give_back_rows(TraceRecords& records);
   void work();
 
   const TraceHeader& header_;
@@ -77,7 +77,7 @@ class Recorder {
   void write_oldest(const std::function<void(const StepSummary&)>& written);
 
   TraceHeader header_;
-  std::size_t most_;  // steps on their way
+  unsigned threads_;  // that pack; 0: add() does
   StepPacker packer_;
   TraceWriter writer_;
   SummaryBuilder summary_;

@@ -12,6 +12,10 @@
 
 #include "models/error.h"
 
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#endif
+
 namespace stoat {
 
 namespace {
@@ -88,10 +92,33 @@ constexpr auto kCrcTables = [] {
   return tables;
 }();
 
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) std::uint32_t crc32c_by_instruction(const unsigned char* at,
+                                                                      std::size_t bytes) {
+  std::uint64_t rest = 0xFFFFFFFF;
+  for (; bytes >= 8; bytes -= 8, at += 8) {
+    std::uint64_t eight = 0;
+    std::memcpy(&eight, at, 8);
+    rest = _mm_crc32_u64(rest, eight);
+  }
+  auto low = static_cast<std::uint32_t>(rest);
+  for (; bytes > 0; --bytes) low = _mm_crc32_u8(low, *at++);
+  return ~low;
+}
+#endif
+
 }  // namespace
 
 std::uint32_t crc32c(const void* data, std::size_t bytes) {
   const auto* at = static_cast<const unsigned char*>(data);
+#if defined(__x86_64__)
+  static const bool has_instruction = __builtin_cpu_supports("sse4.2") != 0;
+  if (has_instruction) return crc32c_by_instruction(at, bytes);
+#endif
+  return crc32c_by_table(at, bytes);
+}
+
+std::uint32_t crc32c_by_table(const unsigned char* at, std::size_t bytes) {
   std::uint32_t rest = 0xFFFFFFFF;
   for (; bytes >= 8; bytes -= 8, at += 8) {
     std::uint32_t low = 0, high = 0;

@@ -110,6 +110,40 @@ struct RecordChecker {
     }
   }
 
+  // Whether rows rise below the context and every one is counted; without a branch a row. sum: of
+  // the counts.
+  bool are_regular(std::uint64_t begin, std::uint64_t end, std::uint32_t context,
+                   std::uint64_t& sum) const {
+    const std::uint32_t* const row = r.row.data();
+    const std::uint16_t* const count = r.count.data();
+    std::uint32_t bad = begin < end && row[end - 1] >= context ? 1 : 0, counts = 0;
+    for (std::uint64_t k = begin + 1; k < end; ++k) bad |= row[k] <= row[k - 1] ? 1U : 0U;
+    for (std::uint64_t k = begin; k < end; ++k) bad |= count[k] == 0 ? 1U : 0U;
+    for (std::uint64_t k = begin; k < end; ++k) counts += count[k];
+    sum = counts;
+    return bad == 0 && end - begin <= kMaxBudget;  // so that `counts` does not overflow
+  }
+  // Says what is not regular; false where the rest of the record says nothing more.
+  bool find_irregular(std::size_t i, std::uint64_t begin, std::uint64_t end,
+                      std::uint64_t& sum) const {
+    for (std::uint64_t k = begin; k < end; ++k) {
+      if (r.row[k] >= r.context[i]) {
+        out.add("/value/row", i,
+                fmt::format("row {}; expected below the context {}", r.row[k], r.context[i]));
+        return false;
+      }
+      if (k > begin && r.row[k] <= r.row[k - 1]) {
+        out.add("/value/row", i,
+                fmt::format("row {} after row {}; expected strictly increasing", r.row[k],
+                            r.row[k - 1]));
+        return false;
+      }
+      if (r.count[k] == 0) out.add("/value/count", i, fmt::format("0 at row {}", r.row[k]));
+      sum += r.count[k];
+    }
+    return true;
+  }
+
   void rows(std::size_t i) const {
     const std::uint64_t begin = r.value_indptr[i];
     const std::uint64_t end = r.value_indptr[i + 1];
@@ -131,20 +165,9 @@ struct RecordChecker {
       out.add("/records/S", i, fmt::format("{}; expected 1 to {}", r.budget[i], kMaxBudget));
     }
     std::uint64_t sum = 0;
-    for (std::uint64_t k = begin; k < end; ++k) {
-      if (r.row[k] >= r.context[i]) {
-        out.add("/value/row", i,
-                fmt::format("row {}; expected below the context {}", r.row[k], r.context[i]));
-        return;
-      }
-      if (k > begin && r.row[k] <= r.row[k - 1]) {
-        out.add("/value/row", i,
-                fmt::format("row {} after row {}; expected strictly increasing", r.row[k],
-                            r.row[k - 1]));
-        return;
-      }
-      if (r.count[k] == 0) out.add("/value/count", i, fmt::format("0 at row {}", r.row[k]));
-      sum += r.count[k];
+    if (!are_regular(begin, end, r.context[i], sum)) {
+      sum = 0;
+      if (!find_irregular(i, begin, end, sum)) return;
     }
     if (header.method == Method::kTopK) {
       const std::uint64_t expected = std::min(r.budget[i], r.context[i]);

@@ -193,6 +193,9 @@ TEST(Hashes, ACheckSumOfAnyLengthIsThatOfItsBits) {
       for (int bit = 0; bit < 8; ++bit) rest = rest >> 1 ^ (rest & 1 ? 0x82F63B78U : 0U);
     }
     EXPECT_EQ(crc32c(text.data(), text.size()), ~rest) << i;
+    EXPECT_EQ(crc32c_by_table(reinterpret_cast<const unsigned char*>(text.data()), text.size()),
+              ~rest)
+        << i;
     text += static_cast<char>(i * 37 + 200);
   }
 }
