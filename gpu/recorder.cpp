@@ -31,10 +31,28 @@ unsigned packing_threads(std::size_t bytes_a_step, unsigned threads) {
   return static_cast<unsigned>(std::clamp<std::size_t>(kBytesOnTheWay / bytes_a_step, 2, beside));
 }
 
+// Of the threads that are left; a union takes a fifth of the time that a step does.
+unsigned helping_threads(unsigned packing, unsigned threads) {
+  const unsigned left = threads > packing + 1 ? threads - packing - 1 : 0;
+  return std::min(left, (packing + 2) / 3);
+}
+
+// Waits for a result that reads what the caller is about to destroy.
+template <class Result>
+struct WaitAtEnd {
+  std::future<Result>& result;
+  ~WaitAtEnd() {
+    if (result.valid()) result.wait();
+  }
+};
+
 }  // namespace
 
-StepPacker::StepPacker(const TraceHeader& header, unsigned threads) : header_(header) {
-  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+StepPacker::StepPacker(const TraceHeader& header, unsigned threads, unsigned helpers)
+    : header_(header) {
+  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(waiting_, ending_); });
+  for (unsigned i = 0; i < helpers; ++i)
+    helpers_.emplace_back([this] { work(unions_waiting_, helpers_end_); });
 }
 
 StepPacker::~StepPacker() {
@@ -45,20 +63,40 @@ StepPacker::~StepPacker() {
   }
   changed_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  // Those that pack have waited for their unions.
+  {
+    const std::lock_guard lock(mutex_);
+    helpers_end_ = true;
+  }
+  changed_.notify_all();
+  for (std::thread& thread : helpers_) thread.join();
 }
 
-void StepPacker::work() {
+template <class Result>
+void StepPacker::work(std::deque<std::packaged_task<Result()>>& waiting, const bool& ending) {
   for (;;) {
-    std::packaged_task<PackedStep()> task;
+    std::packaged_task<Result()> task;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
-      if (ending_) return;
-      task = std::move(waiting_.front());
-      waiting_.pop_front();
+      changed_.wait(lock, [&] { return ending || !waiting.empty(); });
+      if (ending) return;
+      task = std::move(waiting.front());
+      waiting.pop_front();
     }
     task();
   }
+}
+
+std::future<StepPacker::Unions> StepPacker::count_unions(const TraceRecords& records) {
+  const auto count = [&records, group = header_.group()] { return group_unions(records, group); };
+  std::packaged_task<Unions()> task(count);
+  std::future<Unions> unions = task.get_future();
+  {
+    const std::lock_guard lock(mutex_);
+    unions_waiting_.push_back(std::move(task));
+  }
+  changed_.notify_all();  // those that wait for steps wait here, too
+  return unions;
 }
 
 PackedStep StepPacker::pack(const std::function<void(TraceRecords&)>& read) {
@@ -72,8 +110,11 @@ PackedStep StepPacker::pack(const std::function<void(TraceRecords&)>& read) {
   }
   clear(packed.records);
   read(packed.records);
+  std::future<Unions> unions;
+  if (!helpers_.empty()) unions = count_unions(packed.records);
+  const WaitAtEnd<Unions> wait{unions};
   packed.steps.emplace(packed.records, header_);  // checks the records
-  packed.unions = group_unions(packed.records, header_.group());
+  packed.unions = unions.valid() ? unions.get() : group_unions(packed.records, header_.group());
   give_back_rows(packed.records);
   return packed;
 }
@@ -89,7 +130,7 @@ std::future<PackedStep> StepPacker::push(std::function<void(TraceRecords&)> read
     const std::lock_guard lock(mutex_);
     waiting_.push_back(std::move(task));
   }
-  changed_.notify_one();
+  changed_.notify_all();
   return result;
 }
 
@@ -106,7 +147,7 @@ Recorder::Recorder(const std::string& path, const TraceHeader& header, std::size
                    unsigned threads)
     : header_(header),
       threads_(packing_threads(bytes_a_step, threads)),
-      packer_(header_, threads_),
+      packer_(header_, threads_, helping_threads(threads_, threads)),
       writer_(path, header),
       summary_(header) {}
 

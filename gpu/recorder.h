@@ -33,8 +33,9 @@ struct PackedStep {
 // Threads that pack steps; rows whose memory is used again.
 class StepPacker {
  public:
-  // threads 0: steps are packed by push() itself.
-  StepPacker(const TraceHeader& header, unsigned threads);
+  // threads 0: steps are packed by push() itself. helpers: count unions beside those that pack,
+  // whose number the memory limits.
+  StepPacker(const TraceHeader& header, unsigned threads, unsigned helpers);
   ~StepPacker();  // what waits is dropped
   StepPacker(const StepPacker&) = delete;
   StepPacker& operator=(const StepPacker&) = delete;
@@ -42,17 +43,21 @@ class StepPacker {
   std::future<PackedStep> push(std::function<void(TraceRecords&)> read);
 
  private:
+  using Unions = std::vector<std::uint64_t>;
   PackedStep pack(const std::function<void(TraceRecords&)>& read);
+  std::future<Unions> count_unions(const TraceRecords& records);
   void give_back_rows(TraceRecords& records);
-  void work();
+  template <class Result>
+  void work(std::deque<std::packaged_task<Result()>>& waiting, const bool& ending);
 
   const TraceHeader& header_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool ending_ = false;
+  bool ending_ = false, helpers_end_ = false;
   std::deque<std::packaged_task<PackedStep()>> waiting_;
+  std::deque<std::packaged_task<Unions()>> unions_waiting_;
   std::vector<TraceRecords> spare_;
-  std::vector<std::thread> threads_;
+  std::vector<std::thread> threads_, helpers_;
 };
 
 class Recorder {

@@ -14,19 +14,18 @@ double ratio(double sum, std::uint64_t count) {
 
 std::uint64_t union_rows(const TraceRecords& records, std::size_t first, std::size_t last) {
   if (records.kind[first] == RecordKind::kDense) return records.context[first];
-  // A bit a row; the largest row is the last one of some record.
+  // A bit a row. The records may not have been checked yet: rows past the context are left out.
   const auto begin = records.value_indptr[first], end = records.value_indptr[last];
-  std::uint32_t largest = 0;
-  for (std::size_t r = first; r < last; ++r) {
-    const std::uint64_t next = records.value_indptr[r + 1];
-    if (next > records.value_indptr[r]) largest = std::max(largest, records.row[next - 1]);
-  }
+  const std::uint32_t context =
+      *std::max_element(records.context.begin() + static_cast<std::ptrdiff_t>(first),
+                        records.context.begin() + static_cast<std::ptrdiff_t>(last));
   thread_local std::vector<std::uint64_t> bits;
-  bits.assign(largest / 64 + 1, 0);
+  bits.assign(context / 64 + 1, 0);
   std::uint64_t* const words = bits.data();
   const std::uint32_t* const row = records.row.data();
   std::uint64_t rows = 0;
   for (std::uint64_t i = begin; i < end; ++i) {  // counted where they are new: bits a word are few
+    if (row[i] >= context) continue;
     std::uint64_t& word = words[row[i] / 64];
     const std::uint32_t bit = row[i] % 64;
     rows += ~(word >> bit) & 1;

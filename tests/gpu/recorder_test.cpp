@@ -101,19 +101,44 @@ TEST(Recorder, KeepsWhatWasBeforeAFailureAndNothingBehindIt) {
 
 TEST(Recorder, BoundsTheStepsOnTheirWay) {
   const test::TempFolder folder;
-  std::atomic<int> on_the_way{0}, most{0};
+  std::atomic<int> on_the_way{0}, most{0}, packed{0}, most_packed{0};
   Recorder recorder(folder.path("out.stoat"), small_header(), std::size_t{300} << 20, 16);
   for (std::uint32_t step = 0; step < 40; ++step) {
     most = std::max(most.load(), ++on_the_way);
     recorder.add({{0},
-                  [step](TraceRecords& records) {
+                  [&, step](TraceRecords& records) {
+                    const int now = ++packed;
+                    for (int before = most_packed; before < now;)
+                      if (most_packed.compare_exchange_weak(before, now)) break;
                     std::this_thread::sleep_for(std::chrono::milliseconds(2));
                     fill(records, step, 1, 16);
+                    --packed;
                   }},
                  [&](const StepSummary&) { --on_the_way; });
   }
-  EXPECT_LE(most.load(), 4);  // two packed at a time, one that comes, one just written
+  recorder.drain();
+  EXPECT_LE(most_packed.load(), 2);  // a step of 300 MB is large while it is packed
+  EXPECT_LE(most.load(), 6);         // two that wait behind them, one that comes, one just written
   EXPECT_GE(most.load(), 2);
+}
+
+// Unions are counted beside the packing where threads are left, and are the same.
+TEST(Recorder, UnionsDoNotDependOnWhoCountsThem) {
+  const test::TempFolder folder;
+  const auto rows_of_groups = [&](const char* name, std::size_t bytes, unsigned threads) {
+    Recorder recorder(folder.path(name), small_header(), bytes, threads);
+    for (std::uint32_t step = 0; step < 20; ++step)
+      recorder.add({{0}, [step](TraceRecords& records) { fill(records, step, 8, 64); }});
+    recorder.drain();
+    std::vector<double> rows;
+    for (const StepSummary& step : recorder.steps()) rows.push_back(step.rows_per_group);
+    return rows;
+  };
+  const std::vector<double> alone = rows_of_groups("alone.stoat", 0, 1);
+  ASSERT_EQ(alone.size(), 20U);
+  EXPECT_GT(alone.front(), 0);
+  EXPECT_EQ(rows_of_groups("packed.stoat", std::size_t{1} << 20, 2), alone);
+  EXPECT_EQ(rows_of_groups("helped.stoat", std::size_t{200} << 20, 16), alone);
 }
 
 double resident_megabytes() {
