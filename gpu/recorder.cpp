@@ -21,8 +21,8 @@ void clear(TraceRecords& records) {
   });
 }
 
-// Steps that are packed and wait for one before them take little: so many may, so that threads have
-// work while the oldest is late.
+// Steps that wait, packed behind a late one or not yet begun, take little: so many may, so that the
+// threads have work meanwhile.
 constexpr std::size_t kPackedAhead = 2;
 
 unsigned packing_threads(std::size_t bytes_a_step, unsigned threads) {
@@ -31,7 +31,7 @@ unsigned packing_threads(std::size_t bytes_a_step, unsigned threads) {
   return static_cast<unsigned>(std::clamp<std::size_t>(kBytesOnTheWay / bytes_a_step, 2, beside));
 }
 
-// Of the threads that are left; a union takes a fifth of the time that a step does.
+// Of the threads that are left; counting unions is a small part of packing.
 unsigned helping_threads(unsigned packing, unsigned threads) {
   const unsigned left = threads > packing + 1 ? threads - packing - 1 : 0;
   return std::min(left, (packing + 2) / 3);

@@ -14,6 +14,17 @@
 namespace stoat::gpu {
 namespace {
 
+SkinnyParams params_of(const DeviceMemory& input, const DeviceMemory& weight, std::uint32_t rows,
+                       std::uint32_t columns, std::uint32_t k) {
+  SkinnyParams p;
+  p.input = input.as<void>();
+  p.weight = weight.as<void>();
+  p.rows = rows;
+  p.columns = columns;
+  p.k = k;
+  return p;
+}
+
 class LlmProduct : public LlmKernel {
  protected:
   void multiply(const SkinnyParams& p) {
@@ -33,12 +44,7 @@ TEST_F(LlmProduct, SkinnyProductsEqualDouble) {
                w = random_bf16(std::size_t{c.columns} * c.k);
     const DeviceMemory dx = upload(x), dw = upload(w);
     const DeviceMemory y = poisoned<float>(std::size_t{c.rows} * c.columns);
-    SkinnyParams p;
-    p.input = dx.as<void>();
-    p.weight = dw.as<void>();
-    p.rows = c.rows;
-    p.columns = c.columns;
-    p.k = c.k;
+    SkinnyParams p = params_of(dx, dw, c.rows, c.columns, c.k);
     p.y = y.as<float>();
     p.read_once = c.k % 1024 == 0;
     multiply(p);
@@ -65,12 +71,7 @@ TEST_F(LlmProduct, ANormedProductDividesByTheRootMeanSquare) {
     }
     const DeviceMemory dx = upload(x), dw = upload(w), ds = upload(squares);
     const DeviceMemory y = poisoned<float>(rows * columns);
-    SkinnyParams p;
-    p.input = dx.as<void>();
-    p.weight = dw.as<void>();
-    p.rows = rows;
-    p.columns = columns;
-    p.k = k;
+    SkinnyParams p = params_of(dx, dw, rows, columns, k);
     p.square_sums = ds.as<float>();
     p.square_tiles = 9;
     p.norm_width = k;
@@ -102,12 +103,7 @@ TEST_F(LlmProduct, ResidualEndAddsAndPreparesTheNextNorm) {
     const DeviceMemory dx = upload(x), dw = upload(w), dbias = upload(bias), dnorm = upload(norm);
     const DeviceMemory y = upload(before), next = poisoned<Bf16>(before.size());
     const DeviceMemory squares = poisoned<float>(rows * tiles + 1);  // one that stays as it is
-    SkinnyParams p;
-    p.input = dx.as<void>();
-    p.weight = dw.as<void>();
-    p.rows = rows;
-    p.columns = columns;
-    p.k = k;
+    SkinnyParams p = params_of(dx, dw, rows, columns, k);
     p.end = SkinnyEnd::kResidual;
     p.y = y.as<float>();
     if (biased) p.bias = dbias.as<float>();
@@ -138,12 +134,7 @@ TEST_F(LlmProduct, SwiGluEndTakesGatesAndUpsInTurn) {
     const auto x = random_bf16(std::size_t{rows} * k),
                w = random_bf16(std::size_t{2} * middle * k, 0.2F);
     const DeviceMemory dx = upload(x), dw = upload(w), next = poisoned<Bf16>(rows * middle);
-    SkinnyParams p;
-    p.input = dx.as<void>();
-    p.weight = dw.as<void>();
-    p.rows = rows;
-    p.columns = 2 * middle;
-    p.k = k;
+    SkinnyParams p = params_of(dx, dw, rows, 2 * middle, k);
     p.end = SkinnyEnd::kSwiGlu;
     p.next = next.as<void>();
     multiply(p);
@@ -167,13 +158,7 @@ struct LayerMemory {
   std::vector<SkinnyParams> products(const LayerCase& c) const {
     const auto product = [&c](const DeviceMemory& from, const DeviceMemory& weight,
                               std::uint32_t columns, std::uint32_t k) {
-      SkinnyParams p;
-      p.input = from.as<void>();
-      p.weight = weight.as<void>();
-      p.rows = c.rows;
-      p.columns = columns;
-      p.k = k;
-      return p;
+      return params_of(from, weight, c.rows, columns, k);
     };
     const auto normed = [&](const DeviceMemory& weight, std::uint32_t columns) {
       SkinnyParams p = product(next, weight, columns, c.hidden);
