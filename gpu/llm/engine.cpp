@@ -317,6 +317,7 @@ std::vector<std::uint16_t> Engine::cached(CachePart part, std::uint32_t layer,
 double Engine::time_part(StepPart part, std::uint32_t repeats) {
   State& s = *state_;
   STOAT_ENSURE(s.narrow(), "parts are timed for up to 16 sequences");
+  if (part == StepPart::kRotate && s.rotates_in_product()) return 0;
   const Stream stream = s.stream.get();
   s.queue_part(part);
   DeviceGraph graph;

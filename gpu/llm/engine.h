@@ -72,7 +72,8 @@ struct RecordLayout {
 };
 RecordLayout record_layout(const ModelConfig& config, const EngineOptions& options);
 
-// Kinds of kernels of a decode step, each over all layers.
+// Kinds of kernels of a decode step, each over all layers. Rotating takes none of its own where q
+// and K have no norm: the product does it.
 enum class StepPart : std::uint8_t { kQkv, kRotate, kAttention, kO, kGateUp, kDown, kHead, kToken };
 inline constexpr const char* kStepParts[] = {"qkv",     "rotate", "attention", "o",
                                              "gate_up", "down",   "head",      "token"};

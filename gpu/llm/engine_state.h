@@ -74,9 +74,10 @@ struct Engine::State {
   void queue_part(StepPart part);
   void queue_forward(std::uint32_t slot, Lane lane);
 
-  LayerProducts layer_products(std::uint32_t layer) const;
+  LayerProducts layer_products(std::uint32_t layer, Lane lane) const;
   void queue_head(Lane lane);
   RotateParams decode_rotation(std::uint32_t layer, Lane lane) const;
+  bool rotates_in_product() const;
   void decode_layer(std::uint32_t layer, std::uint32_t slot, Lane lane);
   void wide_layer(const LayerPointers& w, std::uint32_t rows, const RotateParams& turn,
                   const std::function<void()>& attention);

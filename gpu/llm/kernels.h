@@ -2,7 +2,7 @@
 // interface; all pointers are device pointers, all launches are queued on a stream.
 //
 // Two shapes of work. A decode step has few rows (the batch): its matrices are read once by
-// skinny_multiply at the speed of the memory. A prefill has many rows: cuBLASLt (blas.h), and plain
+// launch_skinny at the speed of the memory. A prefill has many rows: cuBLASLt (blas.h), and plain
 // kernels between the products. Residual stream, products and norms are fp32, what is multiplied is
 // bf16.
 #pragma once
@@ -15,55 +15,8 @@
 
 namespace stoat::gpu {
 
-inline constexpr std::uint32_t kSkinnyRows = 16;   // rows that skinny_multiply takes at most
+inline constexpr std::uint32_t kSkinnyRows = 16;   // rows that launch_skinny takes at most
 inline constexpr std::uint32_t kTileColumns = 16;  // output columns of one of its tiles
-
-// What is done with a product of tile columns. `square_sums` of the input give the norm: x is
-// stored times the norm's weight but not divided by its root mean square; the division is done to
-// the product.
-enum class SkinnyEnd : std::uint8_t {
-  kStore,     // y[r, c] = product / rms
-  kResidual,  // x[r, c] += product + bias[c]; then next[r, c] = bf16(x * next_norm[c]), square_sums
-  kSwiGlu     // columns come as 8 gates, 8 ups: next[r, c / 2] = bf16(silu(gate) * up)
-};
-
-struct SkinnyParams {
-  const void* input = nullptr;   // bf16 [rows, k]
-  const void* weight = nullptr;  // bf16 [columns, k]
-  std::uint32_t rows = 0;        // 1 to 16
-  std::uint32_t columns = 0;     // kSwiGlu: a multiple of 16
-  std::uint32_t k = 0;           // a multiple of 8
-  // Sums of squares of the rows before the norm, in tiles of 16; null: no norm.
-  const float* square_sums = nullptr;  // [rows, square_tiles]
-  std::uint32_t square_tiles = 0;
-  float norm_width = 1, norm_eps = 0;
-  SkinnyEnd end = SkinnyEnd::kStore;
-  float* y = nullptr;                 // kStore fp32 [rows, columns]; kResidual: x
-  const float* bias = nullptr;        // kResidual [columns]; may be null
-  const float* next_norm = nullptr;   // kResidual [columns]
-  void* next = nullptr;               // bf16 [rows, columns] or, kSwiGlu, [rows, columns / 2]
-  float* next_square_sums = nullptr;  // kResidual [rows, ceil(columns / 16)]
-  bool read_once = false;             // the matrix does not stay in the L2
-};
-void launch_skinny(const SkinnyParams& params, std::uint32_t multiprocessors, Stream stream);
-
-// x = embedding[token] in fp32; where wanted (next not null) also next = bf16(x * norm) and the
-// sums of squares. token: [rows]; embedding: bf16 [vocab, hidden].
-void launch_embed(const std::int32_t* token, const void* embedding, const float* norm, float* x,
-                  void* next, float* square_sums, std::uint32_t rows, std::uint32_t hidden,
-                  Stream stream);
-
-// next = bf16(x / sqrt(mean(x^2) + eps) * norm). x: fp32 [rows, width]
-void launch_rms_norm(const float* x, const float* norm, void* next, std::uint32_t rows,
-                     std::uint32_t width, float eps, Stream stream);
-
-// x[r, c] += bias[c]. [rows, columns]
-void launch_add_bias(float* x, const float* bias, std::uint32_t rows, std::uint32_t columns,
-                     Stream stream);
-
-// next = bf16(silu(gate) * up). gate_up: fp32 [rows, 2 * width], 8 gates, 8 ups in turn.
-void launch_swiglu(const float* gate_up, void* next, std::uint32_t rows, std::uint32_t width,
-                   Stream stream);
 
 // Bias, norm of q and k (where not null), rotary embedding; q to bf16, K and V into the cache.
 struct RotateParams {
@@ -89,6 +42,57 @@ struct RotateParams {
   // [pages, kv_heads, head_dim, 2^page_shift]; null: not wanted.
   void* k_features = nullptr;
 };
+
+// What is done with a product of tile columns. `square_sums` of the input give the norm: x is
+// stored times the norm's weight but not divided by its root mean square; the division is done to
+// the product.
+enum class SkinnyEnd : std::uint8_t {
+  kStore,     // y[r, c] = product / rms
+  kResidual,  // x[r, c] += product + bias[c]; then next[r, c] = bf16(x * next_norm[c]), square_sums
+  kSwiGlu,    // columns come as 8 gates, 8 ups: next[r, c / 2] = bf16(silu(gate) * up)
+  kRotate     // as launch_rotate() does it with y, of decode rows and without norms of q and k
+};
+
+struct SkinnyParams {
+  const void* input = nullptr;   // bf16 [rows, k]
+  const void* weight = nullptr;  // bf16 [columns, k]
+  std::uint32_t rows = 0;        // 1 to 16
+  std::uint32_t columns = 0;     // kSwiGlu: a multiple of 16
+  std::uint32_t k = 0;           // a multiple of 8
+  // Sums of squares of the rows before the norm, in tiles of 16; null: no norm.
+  const float* square_sums = nullptr;  // [rows, square_tiles]
+  std::uint32_t square_tiles = 0;
+  float norm_width = 1, norm_eps = 0;
+  SkinnyEnd end = SkinnyEnd::kStore;
+  float* y = nullptr;                 // kStore fp32 [rows, columns]; kResidual: x
+  const float* bias = nullptr;        // kResidual [columns]; may be null
+  const float* next_norm = nullptr;   // kResidual [columns]
+  void* next = nullptr;               // bf16 [rows, columns] or, kSwiGlu, [rows, columns / 2]
+  float* next_square_sums = nullptr;  // kResidual [rows, ceil(columns / 16)]
+  bool read_once = false;             // the matrix does not stay in the L2
+  RotateParams turn;                  // kRotate; all but qkv
+};
+void launch_skinny(const SkinnyParams& params, std::uint32_t multiprocessors, Stream stream);
+
+// x = embedding[token] in fp32; where wanted (next not null) also next = bf16(x * norm) and the
+// sums of squares. token: [rows]; embedding: bf16 [vocab, hidden].
+void launch_embed(const std::int32_t* token, const void* embedding, const float* norm, float* x,
+                  void* next, float* square_sums, std::uint32_t rows, std::uint32_t hidden,
+                  Stream stream);
+
+// next = bf16(x / sqrt(mean(x^2) + eps) * norm). x: fp32 [rows, width]
+void launch_rms_norm(const float* x, const float* norm, void* next, std::uint32_t rows,
+                     std::uint32_t width, float eps, Stream stream);
+
+// x[r, c] += bias[c]. [rows, columns]
+void launch_add_bias(float* x, const float* bias, std::uint32_t rows, std::uint32_t columns,
+                     Stream stream);
+
+// next = bf16(silu(gate) * up). gate_up: fp32 [rows, 2 * width], 8 gates, 8 ups in turn.
+void launch_swiglu(const float* gate_up, void* next, std::uint32_t rows, std::uint32_t width,
+                   Stream stream);
+
+// The rotation as a kernel of its own, behind a product that stores.
 void launch_rotate(const RotateParams& params, Stream stream);
 
 // cos and sin of position * frequency for every position. cos_sin: [positions, half, 2]

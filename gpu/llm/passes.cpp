@@ -131,9 +131,15 @@ SkinnyParams Engine::State::product(const DeviceMemory& input, const void* weigh
   return p;
 }
 
+// Norms of q and k need whole heads, which a unit of a product does not have.
+bool Engine::State::rotates_in_product() const {
+  const LayerPointers& w = weights.pointers().layers[0];
+  return !w.q_norm && !w.k_norm;
+}
+
 // The products of a layer for up to 16 rows. On entry `next` is the input times the norm's weight,
 // `squares` its sums of squares; on exit the same for the next layer.
-LayerProducts Engine::State::layer_products(std::uint32_t layer) const {
+LayerProducts Engine::State::layer_products(std::uint32_t layer, Lane lane) const {
   const PassBuffers& b = buffers;
   const ModelPointers& model = weights.pointers();
   const LayerPointers& w = model.layers[layer];
@@ -142,6 +148,10 @@ LayerProducts Engine::State::layer_products(std::uint32_t layer) const {
   LayerProducts p;
   p.qkv = product(b.next, w.qkv, rows, qkv_width(), hidden, true);
   p.qkv.y = b.qkv.as<float>();
+  if (rotates_in_product()) {
+    p.qkv.end = SkinnyEnd::kRotate;
+    p.qkv.turn = decode_rotation(layer, lane);
+  }
   p.o = product(b.attended, w.o, rows, hidden, q_width(), false);
   p.o.end = SkinnyEnd::kResidual;
   p.o.y = b.x.as<float>();
@@ -186,9 +196,9 @@ RotateParams Engine::State::decode_rotation(std::uint32_t layer, Lane lane) cons
 
 void Engine::State::decode_layer(std::uint32_t layer, std::uint32_t slot, Lane lane) {
   const Stream s = stream.get();
-  const LayerProducts products = layer_products(layer);
+  const LayerProducts products = layer_products(layer, lane);
   launch_skinny(products.qkv, multiprocessors, s);
-  launch_rotate(decode_rotation(layer, lane), s);
+  if (!rotates_in_product()) launch_rotate(decode_rotation(layer, lane), s);
   attend(layer, slot, lane);
   launch_skinny(products.o, multiprocessors, s);
   launch_skinny(products.gate_up, multiprocessors, s);
@@ -201,7 +211,7 @@ void Engine::State::queue_part(StepPart part) {
   if (part == StepPart::kHead) return queue_head(Lane::kMethod);
   if (part == StepPart::kToken) return launch_choose_token(token_params(), s);
   for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
-    const LayerProducts products = layer_products(layer);
+    const LayerProducts products = layer_products(layer, Lane::kMethod);
     if (part == StepPart::kQkv) launch_skinny(products.qkv, multiprocessors, s);
     if (part == StepPart::kRotate) launch_rotate(decode_rotation(layer, Lane::kMethod), s);
     if (part == StepPart::kAttention) {

@@ -5,6 +5,7 @@
 
 #include "gpu/llm/kernels.h"
 #include "gpu/llm/launch.cuh"
+#include "gpu/llm/rotated_row.cuh"
 #include "models/sampling/philox.h"
 
 namespace stoat::gpu {
@@ -20,6 +21,7 @@ dim3 blocks_for(std::uint64_t n) {
 __global__ __launch_bounds__(kThreads) void embed(const std::int32_t* token, const Bf16* embedding,
                                                   const float* norm, float* x, Bf16* next,
                                                   float* square_sums, std::uint32_t hidden) {
+  // Not before the wait: attention, two kernels on, reads lengths and page lists before its own.
   wait_for_previous_kernel();
   let_next_kernel_start();
   const std::uint32_t column = blockIdx.x * kThreads + threadIdx.x, row = blockIdx.y;
@@ -96,28 +98,7 @@ __global__ __launch_bounds__(kThreads) void rotate(const __grid_constant__ Rotat
     wait_for_previous_kernel();
     return;
   }
-  Bf16* to;
-  Bf16* features = nullptr;
-  std::size_t stride = 0;  // between features
-  if (is_q) {
-    to = static_cast<Bf16*>(p.q) + (static_cast<std::size_t>(row) * p.q_heads + head) * p.head_dim;
-  } else {
-    const std::uint32_t kv_head = (head - p.q_heads) % p.kv_heads;
-    std::size_t page = sequence;
-    std::uint32_t within = position;
-    stride = p.capacity;
-    if (p.pages) {
-      stride = std::size_t{1} << p.page_shift;
-      page = static_cast<std::size_t>(
-          p.pages[static_cast<std::size_t>(sequence) * (p.capacity >> p.page_shift) +
-                  (position >> p.page_shift)]);
-      within &= static_cast<std::uint32_t>(stride) - 1;
-    }
-    const std::size_t first = (page * p.kv_heads + kv_head) * stride * p.head_dim;
-    to = static_cast<Bf16*>(is_v ? p.v_cache : p.k_cache) + first +
-         static_cast<std::size_t>(within) * p.head_dim;
-    if (p.k_features && !is_v) features = static_cast<Bf16*>(p.k_features) + first + within;
-  }
+  const RotatedRow to(p, row, head, sequence, position);
   const float2* table =
       reinterpret_cast<const float2*>(p.cos_sin) + static_cast<std::size_t>(position) * half;
   const float* norm = is_v ? nullptr : is_q ? p.q_norm : p.k_norm;
@@ -160,13 +141,8 @@ __global__ __launch_bounds__(kThreads) void rotate(const __grid_constant__ Rotat
   for (std::uint32_t i = 0; i < kMostPairs; ++i) {
     const std::uint32_t j = lane + 32 * i;
     if (j >= half) continue;
-    const Bf16 first = __float2bfloat16(low[i] * turn[i].x - high[i] * turn[i].y);
-    const Bf16 second = __float2bfloat16(high[i] * turn[i].x + low[i] * turn[i].y);
-    to[j] = first;
-    to[half + j] = second;
-    if (!features) continue;
-    features[j * stride] = first;
-    features[(half + j) * stride] = second;
+    to.store(j, rotated(low[i], -high[i], turn[i]));
+    to.store(half + j, rotated(high[i], low[i], turn[i]));
   }
 }
 

@@ -37,7 +37,7 @@ struct Shape {
   static constexpr std::uint32_t kEights = kEights_, kRows = 8 * kEights;  // of rows
   static constexpr std::uint32_t kUnits = kUnits_;                         // side by side at most
   static constexpr std::uint32_t kBlocks = kBlocks_;                       // of a multiprocessor
-  static constexpr std::uint32_t kWarpSums = kRows * kTileColumns, kUnitSums = kWarps * kWarpSums;
+  static constexpr std::uint32_t kWarpSums = kRows * kTileColumns, kSums = kWarps * kWarpSums;
 };
 
 // What a launch adds to its parameters.
@@ -88,6 +88,13 @@ struct Walk {
   __device__ std::uint32_t columns() const {
     return column < p.columns ? min(kHalf, p.columns - column) : 0;
   }
+  // The matrix's row of the first of them. A unit that rotates has 8 features of each half of a
+  // head (HeadPart), so that partners meet.
+  __device__ std::uint32_t row() const {
+    if (p.end != SkinnyEnd::kRotate) return column;
+    const HeadPart part(p.turn.head_dim, column / kTileColumns);
+    return part.head * p.turn.head_dim + part.feature(column % kTileColumns);
+  }
 };
 
 // The warp that copies the matrix. All of its threads compute the same, one of them issues: so that
@@ -105,7 +112,7 @@ __device__ void copy_matrix(const SkinnyParams& p, const Plan& plan, RingBarrier
     __syncwarp();
     const std::uint32_t to = memory + at.slot * kSlotBytes;
     const auto* from = static_cast<const __nv_bfloat16*>(p.weight) +
-                       static_cast<std::size_t>(walk.column) * p.k + walk.k;
+                       static_cast<std::size_t>(walk.row()) * p.k + walk.k;
     if (columns == kHalf && p.read_once) {
 #pragma unroll
       for (std::uint32_t c = 0; c < kHalf; ++c)
@@ -177,7 +184,7 @@ struct Workers {
   RingBarriers& input;
   const std::byte* matrix_memory;
   const std::byte* input_memory;
-  float* partial;  // [kUnits, 8, kWarpSums]
+  float* partial;  // [8, kWarpSums]
   float* scale;    // [16]
   RingPlace matrix_at, input_at;
 
@@ -192,6 +199,10 @@ struct Workers {
 #pragma unroll
     for (std::uint32_t t = 0; t < S::kEights; ++t)
       x[t].load(piece, 8 * t + g, 8 * t + g < p.rows, left);
+    // In registers: the next piece may come.
+    __syncwarp();
+    if (lane == 0) arrive(&input.empty[input_at.slot]);
+    input_at.next();
 #pragma unroll
     for (std::uint32_t u = 0; u < S::kUnits; ++u) {
       if (u >= units) break;
@@ -220,8 +231,6 @@ struct Workers {
       for (std::uint32_t h = 0; h < 2; ++h, used.next())
         if (lane == 0) arrive(&matrix.empty[used.slot]);
     }
-    if (lane == 0) arrive(&input.empty[input_at.slot]);
-    input_at.next();
   }
 
   // Where the sum of a row and a column stands among a warp's: no two threads of a half warp meet
@@ -229,39 +238,31 @@ struct Workers {
   __device__ __forceinline__ static std::uint32_t place(std::uint32_t r, std::uint32_t c) {
     return r * kTileColumns + (c ^ r / 2 % 2 * 8);
   }
-  // The warps' sums together. Value i of a thread: row lane / 4 + 8 * (i / 2), column
-  // 2 * (lane % 4) + i % 2 of half a unit. Little code: it is seldom in the cache.
+  // The warps' sums together, unit by unit. Value i of a thread: row lane / 4 + 8 * (i / 2), column
+  // 2 * (lane % 4) + i % 2 of half a unit.
   __device__ __forceinline__ void add_up(std::uint32_t first, std::uint32_t units, const Sums& sum,
                                          const Before<S>& before) {
     const std::uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const std::uint32_t c = threadIdx.x % kTileColumns, r = threadIdx.x / kTileColumns;
-    sync_workers();  // the sums before have been read
 #pragma unroll
     for (std::uint32_t u = 0; u < S::kUnits; ++u) {
+      if (u >= units) break;
+      sync_workers();  // the sums before have been read
 #pragma unroll
       for (std::uint32_t h = 0; h < 2; ++h) {
 #pragma unroll
         for (std::uint32_t t = 0; t < S::kEights; ++t)
-          *reinterpret_cast<float2*>(partial + u * S::kUnitSums + warp * S::kWarpSums +
+          *reinterpret_cast<float2*>(partial + warp * S::kWarpSums +
                                      place(8 * t + lane / 4, 8 * h + 2 * (lane % 4))) =
               make_float2(sum[u][h][2 * t], sum[u][h][2 * t + 1]);
       }
-    }
-    sync_workers();
-    if (r >= S::kRows) return;
-#pragma unroll 1
-    for (std::uint32_t u = 0; u < units; ++u) {
+      sync_workers();
+      if (r >= S::kRows) continue;
       float total = 0;
 #pragma unroll
-      for (std::uint32_t w = 0; w < kWarps; ++w)
-        total += partial[u * S::kUnitSums + w * S::kWarpSums + place(r, c)];
-      float x = before.x[0], norm = before.norm[0];
-#pragma unroll
-      for (std::uint32_t other = 1; other < S::kUnits; ++other) {
-        x = u == other ? before.x[other] : x;
-        norm = u == other ? before.norm[other] : norm;
-      }
-      finish(p, first + u, total * scale[r], x, norm);
+      for (std::uint32_t w = 0; w < kWarps; ++w) total += partial[w * S::kWarpSums + place(r, c)];
+      // Rounded before anything is added, as where the product is stored first.
+      finish(p, first + u, __fmul_rn(total, scale[r]), before, u);
     }
   }
 
@@ -289,7 +290,7 @@ __global__ __launch_bounds__(kBlockThreads,
   // Bulk copies to other than whole lines are slow.
   extern __shared__ __align__(128) std::byte memory[];
   __shared__ RingBarriers matrix, input;
-  __shared__ __align__(16) float partial[S::kUnits * S::kUnitSums];
+  __shared__ __align__(16) float partial[S::kSums];
   __shared__ float scale[kSkinnyRows];
   if (threadIdx.x == 0) {
     matrix.init(plan.matrix_slots, kWarps);
@@ -324,7 +325,7 @@ template <class S>
 void launch(const SkinnyParams& params, std::uint32_t multiprocessors, Stream stream) {
   // Static shared memory of a block, and what the system takes.
   constexpr std::uint32_t kFixedBytes =
-      2 * sizeof(RingBarriers) + 4 * S::kUnits * S::kUnitSums + 4 * kSkinnyRows + 1024;
+      2 * sizeof(RingBarriers) + 4 * S::kSums + 4 * kSkinnyRows + 1024;
   Plan plan{};
   plan.input_bytes = params.rows * kRowBytes;
   plan.matrix_slots = std::min(kMostRingSlots, (kMultiprocessorBytes / S::kBlocks - kFixedBytes -
@@ -349,6 +350,13 @@ void launch_skinny(const SkinnyParams& params, std::uint32_t multiprocessors, St
   STOAT_ENSURE(params.columns % 8 == 0 || params.end == SkinnyEnd::kStore, "columns in eights");
   STOAT_ENSURE(params.columns % 16 == 0 || params.end != SkinnyEnd::kSwiGlu, "gates and ups");
   STOAT_ENSURE(params.k > 0 && params.k % 8 == 0, "copies of 16 bytes");
+  if (params.end == SkinnyEnd::kRotate) {
+    const RotateParams& turn = params.turn;
+    STOAT_ENSURE(turn.head_dim % kTileColumns == 0 && turn.rows == params.rows, "whole units");
+    STOAT_ENSURE(params.columns == (turn.q_heads + 2 * turn.kv_heads) * turn.head_dim, "all heads");
+    STOAT_ENSURE(turn.context_len != nullptr, "rows of a decode");
+    STOAT_ENSURE(turn.q_norm == nullptr && turn.k_norm == nullptr, "norms need whole heads");
+  }
   if (params.rows <= 8) return launch<Shape<1, 1, 2>>(params, multiprocessors, stream);
   launch<Shape<2, 2, 1>>(params, multiprocessors, stream);
 }

@@ -37,7 +37,7 @@ DecodeParams Engine::State::decode_params(std::uint32_t layer, std::uint32_t slo
   DecodeParams p = cache_params(layer, Lane::kMethod);
   p.method = options.method;
   p.budget = options.budget_of_layer(layer);
-  p.kv_is_stable = true;  // the kernel before is the rotation: it writes the newest row only
+  p.kv_is_stable = true;  // the kernel before writes the newest row only
   use_workspace(p, workspace, layer);
   if (options.method == Method::kDense) return p;
   const DeviceMemory& record = records[slot];
