@@ -5,7 +5,8 @@
   step_table.py --check   exit 1 when the README's numbers are not the results'
   step_table.py --print   the text alone
 Reads of gpu/llm/results what is there: steps_h200.json (whole steps), recording_h200.json (recorded steps),
-endurance_h200.json (host memory), hf_generate_h200.json (Hugging Face `generate`). No GPU needed.
+endurance_h200.json (host memory), hf_generate_h200.json (Hugging Face `generate`), and of gpu/results the attention of the
+peers alone. No GPU needed.
 """
 import argparse
 import json
@@ -16,6 +17,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = ROOT / "gpu/llm/README.md"
 RESULTS = ROOT / "gpu/llm/results"
+PEER_CONTEXT = 32768
 BEGIN, END = "<!-- measured: begin (scripts/step_table.py) -->", "<!-- measured: end -->"
 
 
@@ -60,6 +62,30 @@ def generate_times():
     return times
 
 
+def peers_section(rows):
+    """What the ratios would be if the fastest peer's dense attention stood in the step where it is faster than ours."""
+    path = ROOT / "gpu/results/decode_h200.json"
+    attention = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    said = []
+    for batch in sorted({row["batch"] for row in rows}):
+        here = {method_text(row): row for row in rows if (row["batch"], row["context"]) == (batch, PEER_CONTEXT)}
+        of_layer = [row for row in attention if (row["batch"], row["context"]) == (batch, PEER_CONTEXT)]
+        own = [row for row in of_layer if row["kernel"] == "dense"]
+        peers = [row for row in of_layer if row["by"] == "peer"]
+        sampled = [name for name in here if name != "dense" and "left_out" not in here[name]]
+        if "left_out" in here.get("dense", {"left_out": ""}) or not (own and peers and sampled):
+            continue
+        fastest = min(peers, key=lambda row: row["median_us"])
+        layers = here["dense"]["kv_bytes"] / own[0]["must_read_bytes"]
+        dense = median(here["dense"]) - layers * max(0.0, own[0]["median_us"] - fastest["median_us"])
+        said.append(f"{dense / median(here[sampled[0]]):.2f}x at batch {batch} ({fastest['kernel']} "
+                    f"{fastest['median_us']:.1f}, ours {own[0]['median_us']:.1f} µs a layer alone)")
+    if not said:
+        return []
+    return ["", f"Against the faster of our dense attention and the fastest peer's, {tokens_text(PEER_CONTEXT)} (estimated: the step "
+            f"above less what the peer alone is faster, in every layer; `gpu/results`): {', '.join(said)}."]
+
+
 def steps_section():
     found = result("steps_h200.json")
     if not found:
@@ -96,6 +122,7 @@ def steps_section():
     text = [f"Random weights of {found['shape']}, {found['gpu']}, build `{found['build_id']}`; µs a step, medians; bound: "
             f"(weights + K + V) / {found['terabytes_per_second']} TB/s, and the share of it that dense reaches.", "",
             table(head, lines)]
+    text += peers_section(rows)
     for row in found["rows"]:
         if "prefill" in row:
             text += ["", f"Prefill of {tokens_text(row['prefill'])} tokens: {row['seconds']:.2f} s."]
