@@ -161,14 +161,18 @@ END
 points() { "$stoat" sweep status "$1" --json | sed -n 's/.*"done": \([0-9]*\).*/\1/p'; }
 some_done() { [ "$(points "$1")" -ge "$2" ]; }
 submit() { on ctl "$stoat" sweep submit "$@" >>"$work/log/submit"; }
+resume() {  # states
+  local node
+  for node in $(on ctl sinfo --noheader --Node --states="$1" --format=%N 2>/dev/null); do
+    say "    $node was taken out of service by Slurm ($1); resumed"
+    on ctl scontrol update "NodeName=$node" State=RESUME >/dev/null 2>&1 || true
+  done
+}
 # What an administrator would do. Slurm lets a requeued task wait for two minutes; when a controller that forgot its last
 # seconds gives a task to a node that has it already, it takes the node out of service and may hold the task.
 hurry() {
-  local job node
-  for node in $(on ctl sinfo --noheader --Node --states=drain --format=%N 2>/dev/null); do
-    say "    $node was drained by Slurm; resumed"
-    on ctl scontrol update "NodeName=$node" State=RESUME >/dev/null 2>&1 || true
-  done
+  local job
+  resume drain
   for job in $(on ctl squeue --noheader --array --states=PD --format='%i %r' 2>/dev/null | sed -n 's/ BeginTime$//p'); do
     on ctl scontrol update "JobId=$job" StartTime=now >/dev/null 2>&1 || true
   done
@@ -190,7 +194,17 @@ verdict() {  # name, what, command...
 }
 same() { cmp "$work/local/results.csv" "$work/$1/results.csv"; }
 wanted() { [ -z "$only" ] || [[ $only == *,$1,* ]]; }
-all_idle_again() { until_true 90 "three idle nodes" nodes_idle; }
+# The controller does not ask a node that is down; one that nobody has work for registers by itself only now and then.
+nodes_back() {
+  nodes_idle && return
+  resume drain
+  resume down
+  return 1
+}
+all_idle_again() {
+  until_true 240 "three idle nodes" nodes_back ||
+    { on ctl sinfo --Node --long >&2; on ctl squeue --array --format='%i %T %r' >&2; tail -n 20 "$work/log/slurmctld" >&2; return 1; }
+}
 
 "$stoat" sweep run "$work/s.yaml" -o "$work/local" -q
 total=$(points "$work/local")
