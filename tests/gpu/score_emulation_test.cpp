@@ -10,10 +10,10 @@ using gpu::ElementType;
 using gpu::KvLayout;
 
 // For copies that land early and late, and several orders of the warps.
-void expect_right(const ScoreCase& of) {
+void expect_right(const BatchCase& of) {
   for (const std::uint64_t seed : {0, 1, 2}) {
     for (const bool late : {false, true})
-      EXPECT_EQ(what_is_wrong(of, {1, seed, late}), "") << "seed " << seed << ", late " << late;
+      EXPECT_EQ(what_is_wrong(of, {1, 1, seed, late}), "") << "seed " << seed << ", late " << late;
   }
 }
 
@@ -72,10 +72,10 @@ TEST(EmulatedScorePass, SignalsEverySequenceWhereCodesShareTheirPlaces) {
 }
 
 TEST(EmulatedScorePass, IsFoundWrongWithoutBarriersAndWithoutCopies) {
-  const ScoreCase of{.contexts = {700, 1500}, .blocks = 3};
-  EXPECT_NE(what_is_wrong(of, {1, 0, false, Fault::kBarriersLetPass}), "");
-  EXPECT_NE(what_is_wrong(of, {1, 0, true, Fault::kBarriersLetPass}), "");
-  EXPECT_NE(what_is_wrong(of, {1, 0, true, Fault::kCopiesNeverLand}), "");
+  const BatchCase of{.contexts = {700, 1500}, .blocks = 3};
+  EXPECT_NE(what_is_wrong(of, {1, 1, 0, false, Fault::kBarriersLetPass}), "");
+  EXPECT_NE(what_is_wrong(of, {1, 1, 0, true, Fault::kBarriersLetPass}), "");
+  EXPECT_NE(what_is_wrong(of, {1, 1, 0, true, Fault::kCopiesNeverLand}), "");
 }
 
 }  // namespace

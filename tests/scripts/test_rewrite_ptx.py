@@ -32,7 +32,7 @@ class Rewrite(unittest.TestCase):
             (root / "gpu").mkdir(parents=True)
             (root / "gpu/a.cu").write_text(kernel)
             (root / "gpu/b.cuh").write_text(HEADER)
-            before, sys.argv = sys.argv, ["rewrite_ptx.py", str(root), "gpu/a.cu", str(out), *options]
+            before, sys.argv = sys.argv, ["rewrite_ptx.py", str(root), str(out), "gpu/a.cu", *options]
             try:
                 rewrite_ptx.main()
             finally:

@@ -82,6 +82,25 @@ auto min(A a, B b) {
   return std::min(static_cast<Common>(a), static_cast<Common>(b));
 }
 
+template <class A, class B>
+auto max(A a, B b) {
+  using Common = std::common_type_t<A, B>;
+  return std::max(static_cast<Common>(a), static_cast<Common>(b));
+}
+inline int __popc(int bits) { return std::popcount(static_cast<std::uint32_t>(bits)); }
+inline int __clz(int bits) { return std::countl_zero(static_cast<std::uint32_t>(bits)); }
+inline int __ffs(int bits) {
+  return bits == 0 ? 0 : 1 + std::countr_zero(static_cast<std::uint32_t>(bits));
+}
+template <class T>
+T __ldg(const T* address) {
+  return *address;
+}
+template <class T>
+T __ldcg(const T* address) {
+  return *address;
+}
+
 inline void __syncthreads() { stoat::emulation::wait_for_block(); }
 inline void __syncwarp() { stoat::emulation::exchange(0); }
 inline void __threadfence() {}
@@ -91,12 +110,36 @@ inline long long clock64() {
   static std::atomic<long long> now{0};
   return now += 1000;
 }
+// What lane `from` brings; all lanes call it.
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int distance) {
-  static_assert(sizeof(T) == 4);
-  const auto all = stoat::emulation::exchange(std::bit_cast<std::uint32_t>(value));
-  const auto from = threadIdx.x % 32 ^ static_cast<std::uint32_t>(distance);
-  return std::bit_cast<T>(static_cast<std::uint32_t>(all[from]));
+T exchanged(T value, std::uint32_t from) {
+  std::uint64_t word = 0;
+  static_assert(sizeof(T) <= sizeof(word));
+  std::memcpy(&word, &value, sizeof(T));
+  word = stoat::emulation::exchange(word)[from];
+  std::memcpy(&value, &word, sizeof(T));
+  return value;
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, std::uint32_t distance) {
+  return exchanged(value, threadIdx.x % 32 ^ distance);
+}
+template <class T>
+T __shfl_sync(unsigned, T value, int lane, std::uint32_t width = 32) {
+  return exchanged(value,
+                   threadIdx.x % 32 / width * width + static_cast<std::uint32_t>(lane) % width);
+}
+template <class T>
+T __shfl_up_sync(unsigned, T value, std::uint32_t distance, std::uint32_t width = 32) {
+  const std::uint32_t lane = threadIdx.x % 32;
+  return exchanged(value, lane % width >= distance ? lane - distance : lane);
+}
+inline std::uint32_t __ballot_sync(unsigned, bool value) {
+  const auto all = stoat::emulation::exchange(value ? 1 : 0);
+  std::uint32_t bits = 0;
+  for (std::uint32_t lane = 0; lane < 32; ++lane)
+    bits |= static_cast<std::uint32_t>(all[lane]) << lane;
+  return bits;
 }
 inline bool __any_sync(unsigned, bool value) {
   return std::ranges::any_of(stoat::emulation::exchange(value ? 1 : 0),
@@ -119,6 +162,12 @@ inline std::uint32_t atomicInc(std::uint32_t* address, std::uint32_t most) {
   while (!at.compare_exchange_weak(old, old >= most ? 0 : old + 1)) {
   }
   return old;
+}
+inline std::uint32_t atomicAdd(std::uint32_t* address, std::uint32_t value) {
+  return std::atomic_ref<std::uint32_t>(*address).fetch_add(value);
+}
+inline std::uint32_t atomicOr(std::uint32_t* address, std::uint32_t bits) {
+  return std::atomic_ref<std::uint32_t>(*address).fetch_or(bits);
 }
 inline std::uint32_t __cvta_generic_to_shared(const void* pointer) {
   return stoat::emulation::shared_address(pointer);
@@ -184,6 +233,27 @@ inline void wait(int groups) { wait_for_copies(static_cast<std::uint32_t>(groups
 inline void commit_and_wait(int groups) {
   commit();
   wait(groups);
+}
+using emulation::arrive_at_cluster;
+using emulation::wait_for_cluster;
+inline void wait_for_all() {
+  commit();
+  wait(0);
+}
+inline void send_to_first(std::uint32_t to, std::uint32_t barrier, std::uint32_t value) {
+  *of_first_block(to) = value;
+  complete_bytes(of_first_block(barrier), sizeof(value));
+}
+inline void init(std::uint32_t barrier) { init_barrier(barrier, 1); }
+inline void expect(std::uint32_t barrier, std::uint32_t bytes) {
+  arrive_and_expect(barrier, bytes);
+}
+inline void try_wait(std::uint32_t& done, std::uint32_t barrier) { done = is_complete(barrier); }
+// What is discarded may be anything.
+inline void discard_line(std::uint16_t* codes) { std::memset(codes, 0xcd, 128); }
+// A few bits of 1 / x, as many as the instruction gives.
+inline void about_inverse(double& y, double x) {
+  y = std::bit_cast<double>(std::bit_cast<std::uint64_t>(1 / x) & 0xffffffff00000000U);
 }
 inline void policy(std::uint64_t& value) { value = 0; }
 inline void nothing() {}

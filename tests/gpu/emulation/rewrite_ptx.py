@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Rewrites a kernel and the headers it includes so that a C++ compiler can build them for the CPU.
+"""Rewrites kernels and the headers they include so that a C++ compiler can build them for the CPU.
 
-  rewrite_ptx.py ROOT gpu/attention/score.cu OUT [--replace FILE OLD NEW]...
+  rewrite_ptx.py ROOT OUT gpu/attention/score.cu... [--replace FILE OLD NEW]...
 
 Inline PTX becomes calls of stoat::emulation::ptx (cuda_words.h), everything else stays as it is. PTX that is not in the
 table below is an error with file and line: add it there. --replace changes a text that must occur in FILE: twins of a
@@ -28,13 +28,23 @@ TABLE = [
     (r"cp\.async\.commit_group; cp\.async\.wait_group %0;", "commit_and_wait"),
     (r"cp\.async\.commit_group;", "commit"),
     (r"cp\.async\.wait_group (?:%0|(\d+));", "wait"),
+    (r"cp\.async\.wait_all;", "wait_for_all"),
+    (r"barrier\.cluster\.arrive\.", "arrive_at_cluster"),
+    (r"barrier\.cluster\.wait\.", "wait_for_cluster"),
+    (r"\{ \.reg \.u32 to, count; mapa\.shared::cluster\.u32 to, %0, 0;", "send_to_first"),
+    (r"mbarrier\.init\.shared::cta\.b64 \[%0\], 1;", "init"),
+    (r"mbarrier\.arrive\.expect_tx\.shared::cta\.b64", "expect"),
+    (r"\{ \.reg \.pred p; mbarrier\.try_wait\.parity\.", "try_wait"),
+    (r"fence\.mbarrier_init\.", "nothing"),
+    (r"discard\.global\.L2", "discard_line"),
+    (r"rcp\.approx\.ftz\.f64", "about_inverse"),
     (r"createpolicy\.", "policy"),
     (r"griddepcontrol\.", "nothing"),
     (r"$", ""),  # a value that the compiler shall keep
 ]
 ASM = re.compile(r"\basm(?:\s+volatile)?\s*\(")
 INCLUDE = re.compile(r'^#include "(gpu/[^"]+\.cuh)"', re.M)
-DYNAMIC = re.compile(r"extern __shared__ __align__\(128\) uint4 (\w+)\[\];")
+DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(128\) )?uint4 (\w+)\[\];")
 
 
 def closing(text, at):
@@ -50,7 +60,7 @@ def closing(text, at):
 def operands(text):
     """The expressions of all constraints, in their order."""
     found, at = [], 0
-    while match := re.compile(r'"[=+]?[rlnf]"\s*\(').search(text, at):
+    while match := re.compile(r'"[=+]?[rlnfd]"\s*\(').search(text, at):
         at = closing(text, match.end() - 1)
         found.append(text[match.end():at].strip())
     return found
@@ -84,11 +94,11 @@ def rewrite(text, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=pathlib.Path)
-    parser.add_argument("kernel")
     parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("kernels", nargs="+")
     parser.add_argument("--replace", nargs=3, action="append", default=[], metavar=("FILE", "OLD", "NEW"))
     arguments = parser.parse_args()
-    waiting, seen, replaced = [arguments.kernel], set(), set()
+    waiting, seen, replaced = list(arguments.kernels), set(), set()
     while waiting:
         name = waiting.pop()
         if name in seen:

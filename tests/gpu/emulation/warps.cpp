@@ -3,12 +3,14 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <exception>
 #include <memory>
 #include <random>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -16,7 +18,7 @@ namespace stoat::emulation {
 
 namespace {
 
-constexpr std::size_t kStackBytes = 96 << 10, kDynamicBytes = 128 << 10;
+constexpr std::size_t kStackBytes = 64 << 10, kDynamicBytes = 128 << 10;
 constexpr std::uint32_t kWarps = kThreads / kWarpThreads;
 constexpr std::uint32_t kSharedWindow = 0x40000000;  // of the block's variables, before and after
 constexpr std::uint32_t kTurnsOfAnOrder = 3000;      // until other warps run ahead
@@ -28,12 +30,14 @@ struct Copy {
 
 struct Thread {
   ucontext_t context{};
-  std::vector<char> stack = std::vector<char>(kStackBytes);
+  std::unique_ptr<char[]> stack = std::make_unique_for_overwrite<char[]>(kStackBytes);
   std::function<bool()> may_go_on;  // empty: it may
   bool ended = false;
   std::uint32_t index = 0;
   std::deque<std::vector<Copy>> groups = std::deque<std::vector<Copy>>(1);  // the last is open
 };
+
+using Word = std::atomic_ref<std::uint32_t>;
 
 // Where threads meet: who comes last lets all go on.
 struct Meeting {
@@ -46,9 +50,15 @@ struct Warp {
   Words brought{}, given{};
 };
 
+struct Cluster {
+  std::atomic<std::uint32_t> arrived{0};
+  std::atomic<char*> first_origin{nullptr};  // shared_origin of the first block
+};
+
 struct Block {
   Launch launch;
-  std::uint32_t index = 0;
+  Index index;
+  Cluster* cluster = nullptr;
   const std::function<void()>* kernel = nullptr;
   std::mt19937_64 random;
   std::vector<Thread> threads = std::vector<Thread>(kThreads);
@@ -115,13 +125,14 @@ bool run_one(const std::array<std::uint32_t, kWarps>& order,
 
 void run_block(Block& of) {
   block = &of;
+  if (of.index.x == 0) of.cluster->first_origin = shared_origin;
   std::memset(dynamic_memory, 0xff, sizeof(dynamic_memory));
   for (std::uint32_t i = 0; i < kThreads; ++i) {
     Thread& thread = of.threads[i];
     thread.index = i;
     getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.data();
-    thread.context.uc_stack.ss_size = thread.stack.size();
+    thread.context.uc_stack.ss_sp = thread.stack.get();
+    thread.context.uc_stack.ss_size = kStackBytes;
     makecontext(&thread.context, enter_thread, 0);
   }
   std::array<std::uint32_t, kWarps> order{}, next_lane{};
@@ -144,7 +155,7 @@ void run_block(Block& of) {
   }
   if (!of.error)
     of.error = std::make_exception_ptr(std::runtime_error(
-        "no thread of block " + std::to_string(of.index) + " can go on: " +
+        "no thread of block " + std::to_string(of.index.x) + " can go on: " +
         std::to_string(of.barrier.arrived) + " of them wait for the others of their block"));
 }
 
@@ -166,29 +177,33 @@ bool two_in_a_bank(const Words& address, std::uint32_t first) {
 }  // namespace
 
 Report run(const Launch& launch, const std::function<void()>& kernel) {
-  std::vector<std::unique_ptr<Block>> blocks;
-  std::vector<std::thread> running;
-  for (std::uint32_t i = 0; i < launch.blocks; ++i) {
-    Block& of = *blocks.emplace_back(std::make_unique<Block>());
-    of.launch = launch;
-    of.index = i;
-    of.kernel = &kernel;
-    of.random.seed(launch.seed * 1009 + i);
-    running.emplace_back([&of] { run_block(of); });
-  }
-  for (std::thread& thread : running) thread.join();
   Report report;
-  for (const auto& of : blocks) {
-    if (of->error) std::rethrow_exception(of->error);
-    report.matrix_reads += of->report.matrix_reads;
-    report.conflicts += of->report.conflicts;
+  for (std::uint32_t row = 0; row < launch.rows; ++row) {
+    Cluster cluster;
+    std::vector<std::unique_ptr<Block>> blocks;
+    std::vector<std::thread> running;
+    for (std::uint32_t i = 0; i < launch.blocks; ++i) {
+      Block& of = *blocks.emplace_back(std::make_unique<Block>());
+      of.launch = launch;
+      of.index = {i, row, 0};
+      of.cluster = &cluster;
+      of.kernel = &kernel;
+      of.random.seed((launch.seed * 1009 + row) * 997 + i);
+      running.emplace_back([&of] { run_block(of); });
+    }
+    for (std::thread& thread : running) thread.join();
+    for (const auto& of : blocks) {
+      if (of->error) std::rethrow_exception(of->error);
+      report.matrix_reads += of->report.matrix_reads;
+      report.conflicts += of->report.conflicts;
+    }
   }
   return report;
 }
 
 Index thread_index() { return {block->running->index}; }
-Index block_index() { return {block->index}; }
-Index block_count() { return {block->launch.blocks, 1, 1}; }
+Index block_index() { return block->index; }
+Index block_count() { return {block->launch.blocks, block->launch.rows, 1}; }
 
 void wait_for_block() {
   if (block->launch.fault == Fault::kBarriersLetPass) return;
@@ -217,6 +232,38 @@ void* shared_pointer(std::uint32_t address) {
   return shared_origin + static_cast<std::int32_t>(address - kSharedWindow);
 }
 void* dynamic_shared() { return dynamic_memory; }
+
+void arrive_at_cluster() { ++block->cluster->arrived; }
+void wait_for_cluster() {
+  Cluster& cluster = *block->cluster;
+  const std::uint32_t all = kThreads * block->launch.blocks;
+  wait_until([&cluster, all] { return cluster.arrived >= all; });
+}
+std::uint32_t* of_first_block(std::uint32_t address) {
+  const auto distance = static_cast<std::int32_t>(address - kSharedWindow);
+  return reinterpret_cast<std::uint32_t*>(block->cluster->first_origin.load() + distance);
+}
+
+// Two words: arrivals that are missing, and bytes, which may be there before they are expected.
+void init_barrier(std::uint32_t address, std::uint32_t arrivals) {
+  auto* words = static_cast<std::uint32_t*>(shared_pointer(address));
+  Word{words[0]}.store(arrivals);
+  Word{words[1]}.store(0);
+}
+void arrive_and_expect(std::uint32_t address, std::uint32_t bytes) {
+  auto* words = static_cast<std::uint32_t*>(shared_pointer(address));
+  Word{words[1]}.fetch_add(bytes);
+  Word{words[0]}.fetch_sub(1);
+}
+void complete_bytes(std::uint32_t* barrier, std::uint32_t bytes) {
+  Word{barrier[1]}.fetch_sub(bytes);
+}
+bool is_complete(std::uint32_t address) {
+  auto* words = static_cast<std::uint32_t*>(shared_pointer(address));
+  const bool complete = Word{words[0]}.load() == 0 && Word{words[1]}.load() == 0;
+  if (!complete) let_others_run();
+  return complete;
+}
 
 void copy_async(std::uint32_t to, const void* from) {
   if (to % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0)

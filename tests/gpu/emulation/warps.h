@@ -23,7 +23,8 @@ enum class Fault : std::uint8_t {
 };
 
 struct Launch {
-  std::uint32_t blocks = 1;
+  std::uint32_t blocks = 1;  // along x; all run at once
+  std::uint32_t rows = 1;    // of blocks, along y; one after the other
   std::uint64_t seed = 0;    // of the order in which threads run
   bool late_copies = false;  // asynchronous copies land when they are waited for; else at once
   Fault fault = Fault::kNone;
@@ -34,7 +35,7 @@ struct Report {
   std::uint64_t conflicts = 0;     // of those, with two rows in one bank of shared memory
 };
 
-// Runs `kernel` once for every thread of a one-dimensional launch. Throws std::runtime_error when
+// Runs `kernel` once for every thread of a launch. Throws std::runtime_error when
 // no thread of a block can go on or an address is not aligned as the instruction needs it.
 Report run(const Launch& launch, const std::function<void()>& kernel);
 
@@ -57,6 +58,18 @@ Words exchange(std::uint64_t value);
 std::uint32_t shared_address(const void* pointer);
 void* shared_pointer(std::uint32_t address);
 void* dynamic_shared();  // 128 KiB, the same for all threads of a block
+
+// A row of blocks is a cluster, whose threads meet once.
+void arrive_at_cluster();
+void wait_for_cluster();
+// The word `address` points to, in the first block of the cluster.
+std::uint32_t* of_first_block(std::uint32_t address);
+
+// A barrier of one phase that counts arrivals and bytes; 8 bytes of shared memory.
+void init_barrier(std::uint32_t address, std::uint32_t arrivals);
+void arrive_and_expect(std::uint32_t address, std::uint32_t bytes);
+void complete_bytes(std::uint32_t* barrier, std::uint32_t bytes);
+bool is_complete(std::uint32_t address);
 
 // Asynchronous copies of 16 bytes.
 void copy_async(std::uint32_t to, const void* from);
