@@ -69,6 +69,21 @@ TEST(EmulatedGather, PassesMaskedTiles) {
                {{2}});
 }
 
+TEST(EmulatedGather, BesideTheScorePassTakesEachSequenceWhenItIsSignalled) {
+  const BatchCase of{.head_dim = 64, .kv_heads = 1, .contexts = {600, 30, 300, 1, 520}};
+  const Batch batch(of, 5);
+  DecodeParams p = batch.params();
+  p.method = Method::kProp;
+  p.budget = 96;
+  for (const Cut cut : {Cut{1}, Cut{4}, Cut{2, 4}}) {
+    for (const std::uint64_t seed : {0, 1}) {
+      const DecodeResults got = run_decode(p, cut, {2, 1, seed, seed == 1});
+      EXPECT_TRUE(got.is_ready_again) << cut.blocks;
+      EXPECT_EQ(what_is_wrong(batch, of, p, got.scores, got.gather), "") << cut.blocks;
+    }
+  }
+}
+
 TEST(EmulatedGather, RefusesDamagedAndEmptyHeads) {
   const BatchCase of{
       .head_dim = 64, .kv_heads = 1, .contexts = {400, 0, 400}, .damage = Damage::kNan};
@@ -76,7 +91,7 @@ TEST(EmulatedGather, RefusesDamagedAndEmptyHeads) {
   DecodeParams p = batch.params();
   p.method = Method::kProp;
   p.budget = 30;
-  const GatherResults got = run_gather(p, run_score(p, of.code_places, {2}), 0, {2});
+  const GatherResults got = run_gather(p, run_score(p, of.code_places, {2}), {2}, {});
   EXPECT_EQ(got.status, gpu::kDamagedScore | gpu::kBadContext);
   for (const float value : got.out) ASSERT_TRUE(std::isnan(value));
   for (const std::uint16_t count : got.count) ASSERT_EQ(count, 0);

@@ -43,14 +43,15 @@ double lse_of(const ScoreCodes& codes) {
 
 std::string what_is_wrong(const Batch& batch, const BatchCase& of, const DecodeParams& p,
                           const ScoreResults& scores, const Cut& cut, const Launch& launch) {
-  Launch cut_launch = launch;
-  cut_launch.blocks = cut.blocks;
-  GatherResults got;
   try {
-    got = run_gather(p, scores, cut.whole_sequences, cut_launch);
+    return what_is_wrong(batch, of, p, scores, run_gather(p, scores, cut, launch));
   } catch (const std::runtime_error& error) {
     return error.what();
   }
+}
+
+std::string what_is_wrong(const Batch& batch, const BatchCase& of, const DecodeParams& p,
+                          const ScoreResults& scores, const GatherResults& got) {
   if (got.status != 0 || got.lost != 0)
     return "status " + std::to_string(got.status) + ", " + std::to_string(got.lost) + " rows lost";
   for (std::uint32_t s = 0; s < p.batch; ++s) {

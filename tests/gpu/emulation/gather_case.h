@@ -9,15 +9,12 @@
 
 namespace stoat::emulation {
 
-// How node 2 is cut into blocks.
-struct Cut {
-  std::uint32_t blocks = 1;           // of a head
-  std::uint32_t whole_sequences = 0;  // the first ones, of whose heads a block takes one
-};
-
-// The first thing that is wrong with a gather on the codes that the emulated score pass left, or
-// "": rows and counts exactly those of models/sampling, outputs within 2e-5 of the gather of those
-// in double, log-sum-exp that of the codes. params: with method and budget.
+// The first thing that is wrong with a gather on codes of the emulated score pass, or "": rows and
+// counts exactly those of models/sampling, outputs within 2e-5 of the gather of those in double,
+// log-sum-exp that of the codes. params: with method and budget.
+std::string what_is_wrong(const Batch& batch, const BatchCase& of, const gpu::DecodeParams& params,
+                          const ScoreResults& scores, const GatherResults& got);
+// The same of run_gather() with these.
 std::string what_is_wrong(const Batch& batch, const BatchCase& of, const gpu::DecodeParams& params,
                           const ScoreResults& scores, const Cut& cut, const Launch& launch);
 

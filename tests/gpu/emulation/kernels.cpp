@@ -1,6 +1,8 @@
 #include "tests/gpu/emulation/kernels.h"
 
 #include <bit>
+#include <exception>
+#include <thread>
 
 #include "gpu/attention/score.cu"
 #include "gpu/attention/select_gather.cu"
@@ -11,8 +13,9 @@ using namespace gpu;
 
 namespace {
 
-// Without a workspace.
-LaunchArguments arguments_of(const DecodeParams& params) {
+// Without results.
+LaunchArguments arguments_of(const DecodeParams& params, std::vector<std::uint32_t>& lut,
+                             std::uint32_t score_blocks = 1) {
   LaunchArguments a{};
   a.params = params;
   const std::size_t rows = params.page_size == 0 ? params.kv_capacity : params.page_size;
@@ -21,70 +24,126 @@ LaunchArguments arguments_of(const DecodeParams& params) {
   a.page_stride = rows * params.kv_heads * params.head_dim;
   a.page_shift = static_cast<std::uint32_t>(std::countr_zero(params.page_size));
   a.tiles_capacity = max_tiles(params);
+  a.code_places = 1U << 31;
+  a.splits.score = score_blocks;
+  lut.assign(weight_lut(), weight_lut() + kWeightLutSize);
+  a.workspace.lut = lut.data();
   return a;
+}
+
+void place(Workspace& w, ScoreResults& results) {
+  w.ready = results.ready.data();
+  w.code = results.code.data();
+  w.exponent = results.exponent.data();
+  w.mass = results.mass.data();
+  w.part = results.part.data();
+  w.next_tile = &results.next_tile;
+}
+
+ScoreResults no_scores(const LaunchArguments& a) {
+  const std::size_t slots = std::size_t{a.params.batch} * a.params.q_heads * a.tiles_capacity;
+  ScoreResults results;
+  results.code.assign(slots * kTileRows, 0xabab);
+  results.exponent.assign(slots, 12345);
+  results.mass.assign(slots, 999);
+  results.part.assign(slots * kTileParts, 999);
+  results.ready.assign(a.params.batch, 0);
+  return results;
+}
+
+Report queue_score(const LaunchArguments& a, const Launch& launch) {
+  const std::size_t tiles = std::size_t{a.tiles_capacity} * a.params.batch * a.params.kv_heads;
+  const Kernel kernel = score_kernel(a.params.element, a.params.head_dim, tiles > launch.blocks);
+  return run(launch, [kernel, &a] { kernel(a); });
+}
+
+// Results of node 2, and what it works on.
+struct Gather {
+  GatherResults results;
+  std::vector<std::uint32_t> counter, seen;
+  std::vector<float> partial;
+
+  Gather(LaunchArguments& a, const Cut& cut) {
+    const DecodeParams& p = a.params;
+    const std::size_t heads = std::size_t{p.batch} * p.q_heads;
+    results.out.assign(heads * p.head_dim, -1);
+    results.lse.assign(heads, -1);
+    results.row.assign(heads * p.budget, 0xffffffffU);
+    results.count.assign(heads * p.budget, 0xffff);
+    counter.resize(heads);
+    seen.resize(p.batch);
+    partial.resize(heads * cut.blocks * p.head_dim);
+    a.params.out = results.out.data();
+    a.params.out_is_float = true;
+    a.params.lse = results.lse.data();
+    a.params.status = &results.status;
+    a.params.trace = {results.row.data(), results.count.data(), p.budget, &results.lost};
+    a.workspace.counter = counter.data();
+    a.workspace.seen = seen.data();
+    a.workspace.partial = partial.data();
+    a.splits.gather = cut.blocks;
+    a.splits.whole_sequences = cut.whole_sequences;
+    a.whole_heads = cut.whole_sequences * p.q_heads;
+  }
+};
+
+void queue_gather(const LaunchArguments& a, Launch launch) {
+  const std::uint32_t heads = a.params.batch * a.params.q_heads;
+  launch.blocks = a.splits.gather;
+  launch.rows = heads - a.whole_heads + a.whole_heads / launch.blocks;
+  const Kernel kernel = select_gather_kernel(a.params);
+  run(launch, [kernel, &a] { kernel(a); });
 }
 
 }  // namespace
 
 ScoreResults run_score(const DecodeParams& params, std::uint32_t code_places,
                        const Launch& launch) {
-  LaunchArguments a = arguments_of(params);
-  const std::size_t slots = std::size_t{params.batch} * params.q_heads * a.tiles_capacity;
-  ScoreResults results;
-  results.code.assign(slots * kTileRows, 0xabab);
-  results.exponent.assign(slots, 12345);
-  results.mass.assign(slots, 999);
-  results.part.assign(slots * kTileParts, 999);
-  results.ready.assign(params.batch, 0);
-  std::vector<std::uint32_t> lut(weight_lut(), weight_lut() + kWeightLutSize);
-  a.workspace.lut = lut.data();
-  a.workspace.ready = results.ready.data();
-  a.workspace.code = results.code.data();
-  a.workspace.exponent = results.exponent.data();
-  a.workspace.mass = results.mass.data();
-  a.workspace.part = results.part.data();
-  a.workspace.next_tile = &results.next_tile;
+  std::vector<std::uint32_t> lut;
+  LaunchArguments a = arguments_of(params, lut, launch.blocks);
+  ScoreResults results = no_scores(a);
+  place(a.workspace, results);
   a.code_places = code_places;
   a.signal_group = 1;
-  a.splits.score = launch.blocks;
-  const bool several_tiles =
-      std::size_t{a.tiles_capacity} * params.batch * params.kv_heads > launch.blocks;
-  const Kernel kernel = score_kernel(params.element, params.head_dim, several_tiles);
-  results.report = run(launch, [&] { kernel(a); });
+  results.report = queue_score(a, launch);
   return results;
 }
 
-GatherResults run_gather(const DecodeParams& params, const ScoreResults& scores,
-                         std::uint32_t whole_sequences, Launch launch) {
-  const std::size_t heads = std::size_t{params.batch} * params.q_heads;
-  GatherResults results;
-  results.out.assign(heads * params.head_dim, -1);
-  results.lse.assign(heads, -1);
-  results.row.assign(heads * params.budget, 0xffffffffU);
-  results.count.assign(heads * params.budget, 0xffff);
-  // What the score pass left, and what is between launches 0.
+GatherResults run_gather(const DecodeParams& params, const ScoreResults& scores, const Cut& cut,
+                         const Launch& launch) {
+  std::vector<std::uint32_t> lut;
+  LaunchArguments a = arguments_of(params, lut);
   ScoreResults left = scores;
-  std::vector<std::uint32_t> lut(weight_lut(), weight_lut() + kWeightLutSize), counter(heads);
-  std::vector<float> partial(heads * launch.blocks * params.head_dim);
-  LaunchArguments a = arguments_of(params);
-  a.params.out = results.out.data();
-  a.params.out_is_float = true;
-  a.params.lse = results.lse.data();
-  a.params.status = &results.status;
-  a.params.trace = {results.row.data(), results.count.data(), params.budget, &results.lost};
-  a.workspace.lut = lut.data();
-  a.workspace.counter = counter.data();
-  a.workspace.code = left.code.data();
-  a.workspace.exponent = left.exponent.data();
-  a.workspace.mass = left.mass.data();
-  a.workspace.part = left.part.data();
-  a.workspace.partial = partial.data();
-  a.splits.gather = launch.blocks;
-  a.splits.whole_sequences = whole_sequences;
-  a.whole_heads = whole_sequences * params.q_heads;
-  launch.rows = static_cast<std::uint32_t>(heads) - a.whole_heads + a.whole_heads / launch.blocks;
-  const Kernel kernel = select_gather_kernel(a.params);
-  run(launch, [&] { kernel(a); });
+  place(a.workspace, left);
+  Gather gather(a, cut);
+  queue_gather(a, launch);
+  return gather.results;
+}
+
+DecodeResults run_decode(const DecodeParams& params, const Cut& cut, const Launch& launch) {
+  std::vector<std::uint32_t> lut;
+  LaunchArguments a = arguments_of(params, lut, launch.blocks);
+  DecodeResults results{no_scores(a), {}, true};
+  place(a.workspace, results.scores);
+  Gather gather(a, cut);
+  a.params.keep_codes = true;
+  a.signal_group = 1;
+  std::exception_ptr error;
+  std::thread score([&] {
+    try {
+      queue_score(a, launch);
+    } catch (...) {
+      error = std::current_exception();
+    }
+  });
+  queue_gather(a, launch);
+  score.join();
+  if (error) std::rethrow_exception(error);
+  results.gather = gather.results;
+  for (const auto* counts : {&results.scores.ready, &gather.seen, &gather.counter}) {
+    for (const std::uint32_t count : *counts) results.is_ready_again &= count == 0;
+  }
+  results.is_ready_again &= results.scores.next_tile == 0;
   return results;
 }
 

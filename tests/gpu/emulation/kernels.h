@@ -33,9 +33,24 @@ struct GatherResults {
   std::uint32_t status = 0, lost = 0;
 };
 
-// Node 2 on what run_score() left, launch.blocks a head; of the first `whole_sequences` one.
-// seed, late copies and fault of `launch`.
+// How node 2 is cut into blocks.
+struct Cut {
+  std::uint32_t blocks = 1;           // of a head
+  std::uint32_t whole_sequences = 0;  // the first ones, of whose heads a block takes one
+};
+
+// Node 2 on what run_score() left. Of `launch`: seed, late copies and fault.
 GatherResults run_gather(const gpu::DecodeParams& params, const ScoreResults& scores,
-                         std::uint32_t whole_sequences, Launch launch);
+                         const Cut& cut, const Launch& launch);
+
+struct DecodeResults {
+  ScoreResults scores;
+  GatherResults gather;
+  bool is_ready_again = false;  // every count of the workspace is 0, as the next launch needs it
+};
+
+// Both nodes at once, the gather waiting for the signals of the score pass, whose blocks are the
+// launch's. Codes are kept.
+DecodeResults run_decode(const gpu::DecodeParams& params, const Cut& cut, const Launch& launch);
 
 }  // namespace stoat::emulation
