@@ -13,7 +13,8 @@ constexpr std::uint64_t kOrders = 8;
 TEST(EmulationTwin, OfTheScorePassIsFoundWrongInMostOrdersOfTheWarps) {
   std::uint32_t found = 0;
   for (std::uint64_t seed = 0; seed < kOrders; ++seed)
-    found += what_is_wrong({.contexts = {700, 1500}, .blocks = 3}, {1, 1, seed}).empty() ? 0 : 1;
+    found +=
+        what_is_wrong({.contexts = {700, 1500}, .blocks = 3}, {1, 1, 256, seed}).empty() ? 0 : 1;
   EXPECT_GT(found, kOrders / 2);
 }
 
@@ -27,7 +28,7 @@ TEST(EmulationTwin, OfTheGatherIsFoundWrongInMostOrdersOfTheWarps) {
   const ScoreResults scores = run_score(p, of.code_places, {of.blocks});
   std::uint32_t found = 0;
   for (std::uint64_t seed = 0; seed < kOrders; ++seed)
-    found += what_is_wrong(batch, of, p, scores, {1}, {1, 1, seed}).empty() ? 0 : 1;
+    found += what_is_wrong(batch, of, p, scores, {1}, {1, 1, 256, seed}).empty() ? 0 : 1;
   EXPECT_GT(found, kOrders / 2);
 }
 

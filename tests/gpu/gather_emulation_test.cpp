@@ -18,14 +18,14 @@ void expect_right(const BatchCase& of, std::uint32_t budget, std::initializer_li
   DecodeParams p = batch.params();
   p.budget = budget;
   p.method = Method::kProp;
-  const ScoreResults scores = run_score(p, of.code_places, {of.blocks, 1, 3});
+  const ScoreResults scores = run_score(p, of.code_places, {of.blocks, 1, 256, 3});
   for (const Method method :
        {Method::kIid, Method::kStratified, Method::kSystematic, Method::kProp, Method::kFlash}) {
     p.method = method;
     if (!shape_refusal(p).empty()) continue;  // flash with fewer samples than tiles
     for (const Cut cut : cuts) {
       const std::uint64_t seed = cut.blocks + budget;
-      EXPECT_EQ(what_is_wrong(batch, of, p, scores, cut, {1, 1, seed, seed % 2 == 0}), "")
+      EXPECT_EQ(what_is_wrong(batch, of, p, scores, cut, {1, 1, 256, seed, seed % 2 == 0}), "")
           << method_name(method) << ", budget " << budget << ", " << cut.blocks << " blocks a head";
     }
   }
@@ -77,7 +77,7 @@ TEST(EmulatedGather, BesideTheScorePassTakesEachSequenceWhenItIsSignalled) {
   p.budget = 96;
   for (const Cut cut : {Cut{1}, Cut{4}, Cut{2, 4}}) {
     for (const std::uint64_t seed : {0, 1}) {
-      const DecodeResults got = run_decode(p, cut, {2, 1, seed, seed == 1});
+      const DecodeResults got = run_decode(p, cut, {2, 1, 256, seed, seed == 1});
       EXPECT_TRUE(got.is_ready_again) << cut.blocks;
       EXPECT_EQ(what_is_wrong(batch, of, p, got.scores, got.gather), "") << cut.blocks;
     }

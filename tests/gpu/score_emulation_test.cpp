@@ -13,7 +13,8 @@ using gpu::KvLayout;
 void expect_right(const BatchCase& of) {
   for (const std::uint64_t seed : {0, 1, 2}) {
     for (const bool late : {false, true})
-      EXPECT_EQ(what_is_wrong(of, {1, 1, seed, late}), "") << "seed " << seed << ", late " << late;
+      EXPECT_EQ(what_is_wrong(of, {1, 1, 256, seed, late}), "")
+          << "seed " << seed << ", late " << late;
   }
 }
 
@@ -73,9 +74,9 @@ TEST(EmulatedScorePass, SignalsEverySequenceWhereCodesShareTheirPlaces) {
 
 TEST(EmulatedScorePass, IsFoundWrongWithoutBarriersAndWithoutCopies) {
   const BatchCase of{.contexts = {700, 1500}, .blocks = 3};
-  EXPECT_NE(what_is_wrong(of, {1, 1, 0, false, Fault::kBarriersLetPass}), "");
-  EXPECT_NE(what_is_wrong(of, {1, 1, 0, true, Fault::kBarriersLetPass}), "");
-  EXPECT_NE(what_is_wrong(of, {1, 1, 0, true, Fault::kCopiesNeverLand}), "");
+  EXPECT_NE(what_is_wrong(of, {1, 1, 256, 0, false, Fault::kBarriersLetPass}), "");
+  EXPECT_NE(what_is_wrong(of, {1, 1, 256, 0, true, Fault::kBarriersLetPass}), "");
+  EXPECT_NE(what_is_wrong(of, {1, 1, 256, 0, true, Fault::kCopiesNeverLand}), "");
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ __global__ void k() {
   asm volatile("cp.async.wait_group 2;" ::: "memory");
   asm volatile("" : "+r"(x));
 }
+void launch() { k<<<blocks(n), dim3(32), 0, stream>>>(n); }
 '''
 
 
@@ -45,6 +46,7 @@ class Rewrite(unittest.TestCase):
         self.assertIn('  stoat::emulation::ptx::load_shared_word(value, at + f(1, ")"));', text)
         self.assertIn("if (late) stoat::emulation::ptx::commit_and_wait(kAhead - 1);", text)
         self.assertIn("  stoat::emulation::ptx::wait(2);", text)
+        self.assertIn("{ stoat::emulation::queued(k, blocks(n), dim3(32), 0, stream)(n); }", text)
         self.assertIn("auto* const memory = static_cast<uint4*>(stoat::emulation::dynamic_shared());", text)
 
     def test_unknown_ptx_is_told_with_its_place(self):

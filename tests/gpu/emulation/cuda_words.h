@@ -20,11 +20,26 @@
 #define __forceinline__ inline
 #define __grid_constant__
 #define __launch_bounds__(...)
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static thread_local
-#define threadIdx (stoat::emulation::thread_index())
-#define blockIdx (stoat::emulation::block_index())
-#define gridDim (stoat::emulation::block_count())
+
+// Objects, not macros: a launch's configuration has members of these names.
+namespace stoat::emulation {
+template <Index (*kOf)()>
+struct IndexWord {
+  template <std::uint32_t Index::*kMember>
+  struct Member {
+    operator std::uint32_t() const { return kOf().*kMember; }
+  };
+  Member<&Index::x> x;
+  Member<&Index::y> y;
+  Member<&Index::z> z;
+};
+}  // namespace stoat::emulation
+inline constexpr stoat::emulation::IndexWord<stoat::emulation::thread_index> threadIdx{};
+inline constexpr stoat::emulation::IndexWord<stoat::emulation::block_index> blockIdx{};
+inline constexpr stoat::emulation::IndexWord<stoat::emulation::block_count> gridDim{};
+inline constexpr stoat::emulation::IndexWord<stoat::emulation::block_size> blockDim{};
 
 struct uint2 {
   std::uint32_t x, y;
@@ -59,6 +74,10 @@ inline __half __float2half(float value) {
 inline __half __ushort_as_half(std::uint16_t bits) { return {bits}; }
 inline __nv_bfloat16 __float2bfloat16(float value) { return {stoat::to_bf16(value).bits}; }
 
+inline float __bfloat162float(__nv_bfloat16 value) {
+  return stoat::to_float(stoat::Bf16{value.bits});
+}
+
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
@@ -87,6 +106,7 @@ auto max(A a, B b) {
   using Common = std::common_type_t<A, B>;
   return std::max(static_cast<Common>(a), static_cast<Common>(b));
 }
+inline float __expf(float value) { return std::exp(value); }
 inline int __popc(int bits) { return std::popcount(static_cast<std::uint32_t>(bits)); }
 inline int __clz(int bits) { return std::countl_zero(static_cast<std::uint32_t>(bits)); }
 inline int __ffs(int bits) {
@@ -133,6 +153,11 @@ template <class T>
 T __shfl_up_sync(unsigned, T value, std::uint32_t distance, std::uint32_t width = 32) {
   const std::uint32_t lane = threadIdx.x % 32;
   return exchanged(value, lane % width >= distance ? lane - distance : lane);
+}
+template <class T>
+T __shfl_down_sync(unsigned, T value, std::uint32_t distance, std::uint32_t width = 32) {
+  const std::uint32_t lane = threadIdx.x % 32;
+  return exchanged(value, lane % width + distance < width ? lane + distance : lane);
 }
 inline std::uint32_t __ballot_sync(unsigned, bool value) {
   const auto all = stoat::emulation::exchange(value ? 1 : 0);
@@ -241,14 +266,25 @@ inline void wait_for_all() {
   wait(0);
 }
 inline void send_to_first(std::uint32_t to, std::uint32_t barrier, std::uint32_t value) {
-  *of_first_block(to) = value;
-  complete_bytes(of_first_block(barrier), sizeof(value));
+  *static_cast<std::uint32_t*>(of_first_block(to)) = value;
+  complete_bytes(static_cast<std::uint64_t*>(of_first_block(barrier)), sizeof(value));
 }
-inline void init(std::uint32_t barrier) { init_barrier(barrier, 1); }
+inline void init(std::uint32_t barrier, std::uint32_t arrivals) { init_barrier(barrier, arrivals); }
+inline void arrive(std::uint32_t barrier) { arrive_at(barrier); }
+inline void wait_until_passed(std::uint32_t barrier, std::uint32_t parity) {
+  wait_for_barrier(barrier, parity);
+}
+inline void bulk_copy(std::uint32_t to, const void* from, std::uint32_t bytes,
+                      std::uint32_t barrier, std::uint64_t = 0) {
+  copy_bulk(to, from, bytes, barrier);
+}
+inline void sync_some(int threads) { wait_for_some(static_cast<std::uint32_t>(threads)); }
 inline void expect(std::uint32_t barrier, std::uint32_t bytes) {
   arrive_and_expect(barrier, bytes);
 }
-inline void try_wait(std::uint32_t& done, std::uint32_t barrier) { done = is_complete(barrier); }
+inline void try_wait(std::uint32_t& done, std::uint32_t barrier) {
+  done = is_complete(barrier, 0) ? 1 : 0;
+}
 // What is discarded may be anything.
 inline void discard_line(std::uint16_t* codes) { std::memset(codes, 0xcd, 128); }
 // A few bits of 1 / x, as many as the instruction gives.

@@ -32,7 +32,11 @@ TABLE = [
     (r"barrier\.cluster\.arrive\.", "arrive_at_cluster"),
     (r"barrier\.cluster\.wait\.", "wait_for_cluster"),
     (r"\{ \.reg \.u32 to, count; mapa\.shared::cluster\.u32 to, %0, 0;", "send_to_first"),
-    (r"mbarrier\.init\.shared::cta\.b64 \[%0\], 1;", "init"),
+    (r"mbarrier\.init\.shared::cta\.b64 \[%0\], (?:%1|(\d+));", "init"),
+    (r"mbarrier\.arrive\.shared::cta\.b64 _, \[%0\];", "arrive"),
+    (r"\{\\n \.reg \.pred done;\\nagain:\\n mbarrier\.try_wait\.parity\.shared::cta", "wait_until_passed"),
+    (r"\{\\n \.reg \.pred chosen;\\n elect\.sync _\|chosen, 0xffffffff;\\n @chosen cp\.async\.bulk\.", "bulk_copy"),
+    (r"bar\.sync 1, %0;", "sync_some"),
     (r"mbarrier\.arrive\.expect_tx\.shared::cta\.b64", "expect"),
     (r"\{ \.reg \.pred p; mbarrier\.try_wait\.parity\.", "try_wait"),
     (r"fence\.mbarrier_init\.", "nothing"),
@@ -44,7 +48,8 @@ TABLE = [
 ]
 ASM = re.compile(r"\basm(?:\s+volatile)?\s*\(")
 INCLUDE = re.compile(r'^#include "(gpu/[^"]+\.cuh)"', re.M)
-DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(128\) )?uint4 (\w+)\[\];")
+TRIPLE = re.compile(r"\b(\w+)<<<(.*?)>>>\(", re.S)
+DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(128\) )?(uint4|std::byte) (\w+)\[\];")
 
 
 def closing(text, at):
@@ -87,7 +92,8 @@ def rewrite(text, name):
         result += text[at:match.start()] + call(text[match.end():end], place)
         at = text.index(";", end) + 1
     result += text[at:]
-    result = DYNAMIC.sub(r"auto* const \1 = static_cast<uint4*>(stoat::emulation::dynamic_shared());", result)
+    result = DYNAMIC.sub(r"auto* const \2 = static_cast<\1*>(stoat::emulation::dynamic_shared());", result)
+    result = TRIPLE.sub(r"stoat::emulation::queued(\1, \2)(", result)
     return result.replace("defined(__CUDACC__)", "1")
 
 

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <deque>
 #include <exception>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -18,14 +20,18 @@ namespace stoat::emulation {
 
 namespace {
 
-constexpr std::size_t kStackBytes = 64 << 10, kDynamicBytes = 128 << 10;
-constexpr std::uint32_t kWarps = kThreads / kWarpThreads;
+constexpr std::size_t kStackBytes = 64 << 10, kDynamicBytes = 227 << 10;
 constexpr std::uint32_t kSharedWindow = 0x40000000;  // of the block's variables, before and after
 constexpr std::uint32_t kTurnsOfAnOrder = 3000;      // until other warps run ahead
 
 struct Copy {
   void* to;
   const void* from;
+};
+
+struct BulkCopy {
+  Copy copy;
+  std::uint32_t bytes, barrier;
 };
 
 struct Thread {
@@ -61,9 +67,10 @@ struct Block {
   Cluster* cluster = nullptr;
   const std::function<void()>* kernel = nullptr;
   std::mt19937_64 random;
-  std::vector<Thread> threads = std::vector<Thread>(kThreads);
-  std::array<Warp, kWarps> warps;
-  Meeting barrier;
+  std::vector<Thread> threads;
+  std::vector<Warp> warps;
+  Meeting barrier, second_barrier;
+  std::vector<BulkCopy> on_their_way;
   ucontext_t scheduler{};
   Thread* running = nullptr;
   Report report;
@@ -107,8 +114,7 @@ void enter_thread() {
 
 // One thread goes on: the first that may, of the first warp that has one. The order of the warps
 // changes seldom, so that some are as far ahead as the kernel lets them.
-bool run_one(const std::array<std::uint32_t, kWarps>& order,
-             std::array<std::uint32_t, kWarps>& next_lane) {
+bool run_one(const std::vector<std::uint32_t>& order, std::vector<std::uint32_t>& next_lane) {
   for (const std::uint32_t w : order) {
     for (std::uint32_t i = 0; i < kWarpThreads; ++i) {
       const std::uint32_t lane = (next_lane[w] + i) % kWarpThreads;
@@ -127,7 +133,9 @@ void run_block(Block& of) {
   block = &of;
   if (of.index.x == 0) of.cluster->first_origin = shared_origin;
   std::memset(dynamic_memory, 0xff, sizeof(dynamic_memory));
-  for (std::uint32_t i = 0; i < kThreads; ++i) {
+  of.threads = std::vector<Thread>(of.launch.threads);
+  of.warps = std::vector<Warp>(of.launch.threads / kWarpThreads);
+  for (std::uint32_t i = 0; i < of.launch.threads; ++i) {
     Thread& thread = of.threads[i];
     thread.index = i;
     getcontext(&thread.context);
@@ -135,8 +143,8 @@ void run_block(Block& of) {
     thread.context.uc_stack.ss_size = kStackBytes;
     makecontext(&thread.context, enter_thread, 0);
   }
-  std::array<std::uint32_t, kWarps> order{}, next_lane{};
-  for (std::uint32_t w = 0; w < kWarps; ++w) order[w] = w;
+  std::vector<std::uint32_t> order(of.warps.size()), next_lane(of.warps.size());
+  std::iota(order.begin(), order.end(), 0);
   // Other blocks may still bring what this one waits for, but not for ever.
   constexpr std::uint32_t kPatience = 2000000;
   std::uint32_t idle = 0;
@@ -203,11 +211,16 @@ Report run(const Launch& launch, const std::function<void()>& kernel) {
 
 Index thread_index() { return {block->running->index}; }
 Index block_index() { return block->index; }
+Index block_size() { return {block->launch.threads, 1, 1}; }
 Index block_count() { return {block->launch.blocks, block->launch.rows, 1}; }
 
 void wait_for_block() {
   if (block->launch.fault == Fault::kBarriersLetPass) return;
-  meet(block->barrier, kThreads, [] {});
+  meet(block->barrier, block->launch.threads, [] {});
+}
+void wait_for_some(std::uint32_t threads) {
+  if (block->launch.fault == Fault::kBarriersLetPass) return;
+  meet(block->second_barrier, threads, [] {});
 }
 
 void let_others_run() {
@@ -236,33 +249,94 @@ void* dynamic_shared() { return dynamic_memory; }
 void arrive_at_cluster() { ++block->cluster->arrived; }
 void wait_for_cluster() {
   Cluster& cluster = *block->cluster;
-  const std::uint32_t all = kThreads * block->launch.blocks;
+  const std::uint32_t all = block->launch.threads * block->launch.blocks;
   wait_until([&cluster, all] { return cluster.arrived >= all; });
 }
-std::uint32_t* of_first_block(std::uint32_t address) {
-  const auto distance = static_cast<std::int32_t>(address - kSharedWindow);
-  return reinterpret_cast<std::uint32_t*>(block->cluster->first_origin.load() + distance);
+void* of_first_block(std::uint32_t address) {
+  return block->cluster->first_origin.load() + static_cast<std::int32_t>(address - kSharedWindow);
 }
 
-// Two words: arrivals that are missing, and bytes, which may be there before they are expected.
+namespace {
+
+// A barrier's word. Bytes may be there before they are expected.
+struct BarrierState {
+  std::uint8_t phase = 0, unused = 0, arrivals = 0, missing = 0;
+  std::int32_t bytes = 0;
+};
+static_assert(sizeof(BarrierState) == 8);
+
+template <class Change>
+void change(std::uint64_t* barrier, Change how) {
+  std::atomic_ref<std::uint64_t> word(*barrier);
+  std::uint64_t before = word.load(), after = 0;
+  do {
+    auto state = std::bit_cast<BarrierState>(before);
+    how(state);
+    if (state.missing == 0 && state.bytes == 0) {
+      state.phase ^= 1;
+      state.missing = state.arrivals;
+    }
+    after = std::bit_cast<std::uint64_t>(state);
+  } while (!word.compare_exchange_weak(before, after));
+}
+std::uint64_t* barrier_at(std::uint32_t address) {
+  return static_cast<std::uint64_t*>(shared_pointer(address));
+}
+bool has_passed(std::uint32_t address, std::uint32_t parity) {
+  const std::uint64_t word = std::atomic_ref<std::uint64_t>(*barrier_at(address)).load();
+  return std::bit_cast<BarrierState>(word).phase != parity;
+}
+void land(const BulkCopy& bulk) {
+  std::memcpy(bulk.copy.to, bulk.copy.from, bulk.bytes);
+  complete_bytes(barrier_at(bulk.barrier), bulk.bytes);
+}
+
+}  // namespace
+
 void init_barrier(std::uint32_t address, std::uint32_t arrivals) {
-  auto* words = static_cast<std::uint32_t*>(shared_pointer(address));
-  Word{words[0]}.store(arrivals);
-  Word{words[1]}.store(0);
+  BarrierState state{};
+  state.arrivals = state.missing = static_cast<std::uint8_t>(arrivals);
+  std::atomic_ref<std::uint64_t>(*barrier_at(address)) = std::bit_cast<std::uint64_t>(state);
 }
+void arrive_at(std::uint32_t address) { arrive_and_expect(address, 0); }
 void arrive_and_expect(std::uint32_t address, std::uint32_t bytes) {
-  auto* words = static_cast<std::uint32_t*>(shared_pointer(address));
-  Word{words[1]}.fetch_add(bytes);
-  Word{words[0]}.fetch_sub(1);
+  change(barrier_at(address), [bytes](BarrierState& state) {
+    state.bytes += static_cast<std::int32_t>(bytes);
+    --state.missing;
+  });
 }
-void complete_bytes(std::uint32_t* barrier, std::uint32_t bytes) {
-  Word{barrier[1]}.fetch_sub(bytes);
+void complete_bytes(std::uint64_t* barrier, std::uint32_t bytes) {
+  change(barrier,
+         [bytes](BarrierState& state) { state.bytes -= static_cast<std::int32_t>(bytes); });
 }
-bool is_complete(std::uint32_t address) {
-  auto* words = static_cast<std::uint32_t*>(shared_pointer(address));
-  const bool complete = Word{words[0]}.load() == 0 && Word{words[1]}.load() == 0;
+bool is_complete(std::uint32_t address, std::uint32_t parity) {
+  const bool complete = has_passed(address, parity);
   if (!complete) let_others_run();
   return complete;
+}
+void wait_for_barrier(std::uint32_t address, std::uint32_t parity) {
+  auto& copies = block->on_their_way;
+  for (const BulkCopy& bulk : copies)
+    if (bulk.barrier == address) land(bulk);
+  std::erase_if(copies, [address](const BulkCopy& bulk) { return bulk.barrier == address; });
+  // Copies that are asked for only now land at once: somebody waits.
+  if (!has_passed(address, parity))
+    wait_until([address, parity] {
+      auto& later = block->on_their_way;
+      for (const BulkCopy& bulk : later)
+        if (bulk.barrier == address) land(bulk);
+      std::erase_if(later, [address](const BulkCopy& bulk) { return bulk.barrier == address; });
+      return has_passed(address, parity);
+    });
+}
+void copy_bulk(std::uint32_t to, const void* from, std::uint32_t bytes, std::uint32_t barrier) {
+  if (block->running->index % kWarpThreads != 0) return;
+  if (to % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0 || bytes % 16 != 0)
+    throw std::runtime_error("a bulk copy whose place or size is not a multiple of 16");
+  const BulkCopy bulk{{shared_pointer(to), from}, bytes, barrier};
+  if (!block->launch.late_copies) return land(bulk);
+  std::memset(bulk.copy.to, 0xff, bytes);
+  block->on_their_way.push_back(bulk);
 }
 
 void copy_async(std::uint32_t to, const void* from) {

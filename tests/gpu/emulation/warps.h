@@ -1,5 +1,5 @@
 // The threads of a kernel on the CPU, for tests of the kernels' own text where no GPU is: blocks
-// run at once, a block's 256 threads take turns. What a GPU leaves open is used against the kernel:
+// run at once, a block's threads take turns. What a GPU leaves open is used against the kernel:
 // some warps run far ahead of others, asynchronous copies arrive as early or as late as they may.
 //
 // Not emulated: time, caches, the order of memory accesses of different blocks, tensor cores'
@@ -13,7 +13,7 @@
 
 namespace stoat::emulation {
 
-inline constexpr std::uint32_t kThreads = 256, kWarpThreads = 32;
+inline constexpr std::uint32_t kWarpThreads = 32;
 
 // What the emulation itself does wrong: a test that passes with it proves nothing.
 enum class Fault : std::uint8_t {
@@ -23,10 +23,11 @@ enum class Fault : std::uint8_t {
 };
 
 struct Launch {
-  std::uint32_t blocks = 1;  // along x; all run at once
-  std::uint32_t rows = 1;    // of blocks, along y; one after the other
-  std::uint64_t seed = 0;    // of the order in which threads run
-  bool late_copies = false;  // asynchronous copies land when they are waited for; else at once
+  std::uint32_t blocks = 1;     // along x; all run at once
+  std::uint32_t rows = 1;       // of blocks, along y; one after the other
+  std::uint32_t threads = 256;  // of a block, a multiple of 32
+  std::uint64_t seed = 0;       // of the order in which threads run
+  bool late_copies = false;     // asynchronous copies land when they are waited for; else at once
   Fault fault = Fault::kNone;
 };
 
@@ -47,7 +48,9 @@ struct Index {
 Index thread_index();
 Index block_index();
 Index block_count();
+Index block_size();
 void wait_for_block();
+void wait_for_some(std::uint32_t threads);  // the block's second barrier, for that many of it
 void let_others_run();
 
 // What each lane of the warp brings, in the order of the lanes; all 32 must call it.
@@ -57,19 +60,23 @@ Words exchange(std::uint64_t value);
 // Shared memory by its 32-bit address.
 std::uint32_t shared_address(const void* pointer);
 void* shared_pointer(std::uint32_t address);
-void* dynamic_shared();  // 128 KiB, the same for all threads of a block
+void* dynamic_shared();  // 227 KiB, the same for all threads of a block
 
 // A row of blocks is a cluster, whose threads meet once.
 void arrive_at_cluster();
 void wait_for_cluster();
-// The word `address` points to, in the first block of the cluster.
-std::uint32_t* of_first_block(std::uint32_t address);
+// What `address` points to, in the first block of the cluster.
+void* of_first_block(std::uint32_t address);
 
-// A barrier of one phase that counts arrivals and bytes; 8 bytes of shared memory.
+// Barriers in 8 bytes of shared memory that count arrivals and bytes, phase after phase.
 void init_barrier(std::uint32_t address, std::uint32_t arrivals);
+void arrive_at(std::uint32_t address);
 void arrive_and_expect(std::uint32_t address, std::uint32_t bytes);
-void complete_bytes(std::uint32_t* barrier, std::uint32_t bytes);
-bool is_complete(std::uint32_t address);
+void complete_bytes(std::uint64_t* barrier, std::uint32_t bytes);
+bool is_complete(std::uint32_t address, std::uint32_t parity);  // lets others run when it is not
+void wait_for_barrier(std::uint32_t address, std::uint32_t parity);
+// By a whole warp, once: an asynchronous copy that completes its bytes on a barrier.
+void copy_bulk(std::uint32_t to, const void* from, std::uint32_t bytes, std::uint32_t barrier);
 
 // Asynchronous copies of 16 bytes.
 void copy_async(std::uint32_t to, const void* from);
