@@ -65,19 +65,6 @@ bool is_hopper_or_later() {
   return major >= 9;
 }
 
-// All that a block of this kernel may have: not what one launch asks for, since two threads that
-// launch the same instance at once would lower each other's limit.
-int most_dynamic_shared_bytes(Kernel kernel) {
-  int device = 0, most = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-        "cudaDeviceGetAttribute");
-  cudaFuncAttributes attributes{};
-  check(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)),
-        "cudaFuncGetAttributes");
-  return most - static_cast<int>(attributes.sharedSizeBytes);
-}
-
 // A kernel that may start while the one before it ends; it waits for what that one writes.
 // cluster: blocks along x that are one.
 void launch(Kernel kernel, dim3 grid, std::size_t shared_bytes, const LaunchArguments& arguments,
@@ -85,7 +72,7 @@ void launch(Kernel kernel, dim3 grid, std::size_t shared_bytes, const LaunchArgu
   if (shared_bytes > 0) {
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               most_dynamic_shared_bytes(kernel)),
+                               static_cast<int>(shared_bytes)),
           "dynamic shared memory");
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                cudaFuncAttributePreferredSharedMemoryCarveout,
@@ -116,8 +103,7 @@ void launch_score(const LaunchArguments& arguments, Stream stream) {
   launch(ternary ? ternary_score_kernel(p, arguments.splits.beside)
                  : score_kernel(p.element, p.head_dim, several_tiles),
          dim3(arguments.splits.score),
-         ternary ? ternary_shared_bytes(p) : score_shared_bytes(p.head_dim, p.batch), arguments,
-         stream);
+         ternary ? ternary_shared_bytes(p) : key_ring_bytes(p.head_dim), arguments, stream);
 }
 
 }  // namespace

@@ -261,10 +261,6 @@ struct DenseInstance {
 
 }  // namespace
 
-std::size_t ring_bytes(std::uint32_t head_dim) {
-  return head_dim == 64 ? Ring<64>::kBytes : Ring<128>::kBytes;
-}
-
 Kernel dense_kernel(ElementType element, std::uint32_t head_dim) {
   return instance<DenseInstance>(element, head_dim);
 }

@@ -65,10 +65,9 @@ using Kernel = void (*)(LaunchArguments);
 Kernel score_kernel(ElementType element, std::uint32_t head_dim, bool several_tiles);
 Kernel dense_kernel(ElementType element, std::uint32_t head_dim);
 Kernel select_gather_kernel(const DecodeParams& params);
-// Dynamic shared memory of the dense (ring.cuh) and score kernels (key_slots.cuh), and of
-// select-gather.
+// Dynamic shared memory of the score and dense kernels (ring.cuh), and of select-gather.
 std::size_t ring_bytes(std::uint32_t head_dim);
-std::size_t score_shared_bytes(std::uint32_t head_dim, std::uint32_t batch);
+std::size_t key_ring_bytes(std::uint32_t head_dim);
 std::size_t select_gather_shared_bytes(const DecodeParams& params, const Splits& splits);
 
 template <template <class, int> class Instance>
@@ -141,12 +140,14 @@ __device__ __forceinline__ void mma(float (&c)[4], std::uint32_t a0, std::uint32
                                     std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,
                                     std::uint32_t b1) {
   if constexpr (sizeof(Element) == 2 && std::is_same_v<Element, __nv_bfloat16>) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
         "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   } else {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
         "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));

@@ -53,14 +53,6 @@ std::string ternary_refusal(const DecodeParams& params) {
     return why;
   if (params.method == Method::kDense)
     return "ternary scores are for sampled methods and topk; dense attention takes exact ones";
-  // A block counts its warps and, 256 times, its tiles in one word.
-  constexpr std::uint64_t kMostTiles = 1U << 23;
-  const std::uint64_t tiles = std::uint64_t{params.batch} * params.kv_heads * max_tiles(params);
-  if (tiles > kMostTiles)
-    return "batch " + number(params.batch) + ", kv_heads " + number(params.kv_heads) +
-           " and max_context " + number(params.max_context) + " make " + number(tiles) +
-           " tiles of " + number(kTileRows) + " rows; ternary scores take at most " +
-           number(kMostTiles);
   if (params.page_size != 0 && params.page_size < kMinFeaturePage)
     return "pages of " + number(params.page_size) +
            " rows; ternary scores read a feature-major copy of K, which needs pages of at least " +

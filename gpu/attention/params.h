@@ -124,9 +124,8 @@ struct DecodeParams {
   bool keep_codes = false;          // codes stay in the workspace after the launch; else undefined
   std::uint32_t* status = nullptr;  // [1] StatusBits, set and never cleared by the kernels
 
-  // Scratch memory of workspace_bytes(); prepare_workspace() fills it once before the first launch,
-  // and again after a launch that threw: its first kernel may have run alone. Launches that share
-  // one run one after the other.
+  // Scratch memory of workspace_bytes(); prepare_workspace() fills it once before the first launch.
+  // Launches that share one run one after the other.
   void* workspace = nullptr;
   std::size_t workspace_size = 0;
 

@@ -61,8 +61,9 @@ struct Ring {
   __device__ __forceinline__ std::uint32_t target(std::uint32_t first) const {
     return (fill ^ (first & 6U) << 4) + first * kRowBytes;
   }
-  // 16 rows from slot_source() on.
-  template <class Element>
+  // 16 rows from slot_source() on. kAhead: at most so many copies of the warp are on their way
+  // beside the one that it waits for; below 0 it waits for none.
+  template <int kAhead, class Element>
   __device__ __forceinline__ void copy(const Element* source, std::size_t row_stride) const {
 #pragma unroll
     for (std::uint32_t first = 0; first < kRows; first += kRowsAtOnce) {
@@ -71,15 +72,17 @@ struct Ring {
           "l"(source), "l"(read_once)
           : "memory");
       source += kRowsAtOnce * row_stride;
+      if constexpr (kAhead >= 0)
+        asm volatile("cp.async.commit_group; cp.async.wait_group %0;" ::"n"(kAhead) : "memory");
     }
   }
   // Rows first_row to first_row + 15; past the end the last one again. commit() ends the slot.
-  template <class Element>
+  template <int kAhead = -1, class Element>
   __device__ __forceinline__ void copy(const RowAddress<Element>& rows, std::uint32_t first_row,
                                        std::uint32_t context) const {
     const Element* source = slot_source<Element, kHeadDim>(rows, first_row, context);
     if (source != nullptr) {
-      copy(source, rows.a.row_stride);
+      copy<kAhead>(source, rows.a.row_stride);
     } else {
       copy_singly(rows, first_row, context);
     }

@@ -135,7 +135,7 @@ Kernel select_gather_kernel(const DecodeParams& params) {
 // at most three share a multiprocessor, and one still fits beside the score pass. Ternary blocks
 // take more room.
 std::size_t select_gather_shared_bytes(const DecodeParams& params, const Splits& splits) {
-  constexpr std::size_t kSpreadBytes = 54 * 1024, kBesideTernary = 28 * 1024;
+  constexpr std::size_t kSpreadBytes = 56 * 1024, kBesideTernary = 28 * 1024;
   const bool beside_ternary = splits.beside && params.ternary.draws > 0;
   return std::max(beside_ternary ? kBesideTernary : kSpreadBytes,
                   SelectShared{}.place(nullptr, params, max_tiles(params)));
