@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "models/attention/decode.h"
+#include "models/sampling/ruler.h"
 #include "tests/gpu/emulation/gather_case.h"
 
 namespace stoat::emulation {
@@ -12,18 +14,20 @@ using gpu::DecodeParams;
 using gpu::ElementType;
 using gpu::KvLayout;
 
-// Every sampled method, for several cuts of the work and orders of the warps.
+// Every sampled method and top-k, for several cuts of the work and orders of the warps.
 void expect_right(const BatchCase& of, std::uint32_t budget, std::initializer_list<Cut> cuts) {
   const Batch batch(of, 5);
   DecodeParams p = batch.params();
   p.budget = budget;
   p.method = Method::kProp;
   const ScoreResults scores = run_score(p, of.code_places, {of.blocks, 1, 256, 3});
-  for (const Method method :
-       {Method::kIid, Method::kStratified, Method::kSystematic, Method::kProp, Method::kFlash}) {
+  for (const Method method : {Method::kIid, Method::kStratified, Method::kSystematic, Method::kProp,
+                              Method::kFlash, Method::kTopK}) {
     p.method = method;
     if (!shape_refusal(p).empty()) continue;  // flash with fewer samples than tiles
     for (const Cut cut : cuts) {
+      // Top-k waits for the whole score pass, so that it never takes heads whole.
+      if (method == Method::kTopK && cut.whole_sequences > 0) continue;
       const std::uint64_t seed = cut.blocks + budget;
       EXPECT_EQ(what_is_wrong(batch, of, p, scores, cut, {1, 1, 256, seed, seed % 2 == 0}), "")
           << method_name(method) << ", budget " << budget << ", " << cut.blocks << " blocks a head";
@@ -67,6 +71,37 @@ TEST(EmulatedGather, ReadsPagesAndBothElements) {
 TEST(EmulatedGather, PassesMaskedTiles) {
   expect_right({.head_dim = 64, .kv_heads = 1, .contexts = {600}, .damage = Damage::kMasked}, 50,
                {{2}});
+}
+
+TEST(EmulatedDense, AgreesWithDouble) {
+  for (const BatchCase& of :
+       {BatchCase{.contexts = {700, 1, 300}}, BatchCase{.element = ElementType::kFp16,
+                                              .head_dim = 64,
+                                              .group = 7,
+                                              .kv_heads = 1,
+                                              .page_size = 16,
+                                              .layout = KvLayout::kNhd,
+                                              .contexts = {333}}}) {
+    const Batch batch(of, 5);
+    DecodeParams p = batch.params();
+    p.method = Method::kDense;
+    for (const std::uint32_t blocks : {1U, 3U}) {
+      const std::vector<float> out = run_dense(p, {blocks, 1, 256, blocks, blocks == 3});
+      for (std::uint32_t s = 0; s < p.batch; ++s) {
+        for (std::uint32_t h = 0; h < p.q_heads; ++h) {
+          std::vector<double> logits(of.contexts[s]);
+          for (std::uint32_t row = 0; row < of.contexts[s]; ++row)
+            logits[row] = batch.score(s, h, row) / static_cast<double>(kLog2E);
+          const std::vector<Bf16> values = batch.values(s, h / of.group);
+          const std::vector<double> exact = gather_dense(
+              softmax(logits), {values.data(), p.head_dim, of.contexts[s], p.head_dim});
+          const auto first = out.begin() + (std::ptrdiff_t{s} * p.q_heads + h) * p.head_dim;
+          EXPECT_LE(relative_error(std::vector<double>(first, first + p.head_dim), exact), 3e-3)
+              << "sequence " << s << ", head " << h << ", " << blocks << " blocks";
+        }
+      }
+    }
+  }
 }
 
 TEST(EmulatedGather, BesideTheScorePassTakesEachSequenceWhenItIsSignalled) {

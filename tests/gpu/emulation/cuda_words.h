@@ -109,6 +109,7 @@ auto max(A a, B b) {
 inline float __expf(float value) { return std::exp(value); }
 inline int __popc(int bits) { return std::popcount(static_cast<std::uint32_t>(bits)); }
 inline int __clz(int bits) { return std::countl_zero(static_cast<std::uint32_t>(bits)); }
+inline int __clzll(long long bits) { return std::countl_zero(static_cast<std::uint64_t>(bits)); }
 inline int __ffs(int bits) {
   return bits == 0 ? 0 : 1 + std::countr_zero(static_cast<std::uint32_t>(bits));
 }

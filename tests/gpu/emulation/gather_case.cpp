@@ -30,11 +30,17 @@ std::vector<RowCount> traced(const GatherResults& got, const DecodeParams& p, st
   return rows;
 }
 
-double lse_of(const ScoreCodes& codes) {
+// Of all rows of a sampled method, of its own rows of top-k.
+double lse_of(const ScoreCodes& codes, Method method, const Selection& selection) {
   double sum = 0;
-  for (std::size_t row = 0; row < codes.code.size(); ++row) {
+  const auto add = [&](std::size_t row) {
     const std::int32_t exponent = codes.exponent[row / kTileRows];
     sum += exponent == kMaskedTile ? 0 : std::exp2(exponent - codes.code[row] / 2048.0);
+  };
+  if (method == Method::kTopK) {
+    for (const RowCount& entry : selection.rows) add(entry.row);
+  } else {
+    for (std::size_t row = 0; row < codes.code.size(); ++row) add(row);
   }
   return std::log(sum);
 }
@@ -44,7 +50,9 @@ double lse_of(const ScoreCodes& codes) {
 std::string what_is_wrong(const Batch& batch, const BatchCase& of, const DecodeParams& p,
                           const ScoreResults& scores, const Cut& cut, const Launch& launch) {
   try {
-    return what_is_wrong(batch, of, p, scores, run_gather(p, scores, cut, launch));
+    return what_is_wrong(batch, of, p, scores,
+                         p.method == Method::kTopK ? run_topk(p, scores, cut, launch)
+                                                   : run_gather(p, scores, cut, launch));
   } catch (const std::runtime_error& error) {
     return error.what();
   }
@@ -74,9 +82,10 @@ std::string what_is_wrong(const Batch& batch, const BatchCase& of, const DecodeP
       const double error = relative_error(std::vector<double>(first, first + p.head_dim), gathered);
       if (!(error <= 2e-5)) return "output" + where + " is wrong by " + std::to_string(error);
       const auto lse = static_cast<double>(got.lse[head]);
-      if (!(std::fabs(lse - lse_of(codes)) <= 5e-4))
+      const double expected_lse = lse_of(codes, p.method, expected);
+      if (!(std::fabs(lse - expected_lse) <= 5e-4))
         return "log-sum-exp" + where + " is " + std::to_string(lse) + ", expected " +
-               std::to_string(lse_of(codes));
+               std::to_string(expected_lse);
     }
   }
   return "";

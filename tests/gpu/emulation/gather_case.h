@@ -14,7 +14,7 @@ namespace stoat::emulation {
 // log-sum-exp that of the codes. params: with method and budget.
 std::string what_is_wrong(const Batch& batch, const BatchCase& of, const gpu::DecodeParams& params,
                           const ScoreResults& scores, const GatherResults& got);
-// The same of run_gather() with these.
+// The same of run_gather() or, for top-k, run_topk() with these.
 std::string what_is_wrong(const Batch& batch, const BatchCase& of, const gpu::DecodeParams& params,
                           const ScoreResults& scores, const Cut& cut, const Launch& launch);
 

@@ -43,6 +43,13 @@ struct Cut {
 GatherResults run_gather(const gpu::DecodeParams& params, const ScoreResults& scores,
                          const Cut& cut, const Launch& launch);
 
+// The same of the comparator: params.method is kTopK.
+GatherResults run_topk(const gpu::DecodeParams& params, const ScoreResults& scores, const Cut& cut,
+                       const Launch& launch);
+
+// Dense attention, launch.blocks a (sequence, KV head). [batch, q_heads, head_dim]
+std::vector<float> run_dense(const gpu::DecodeParams& params, Launch launch);
+
 struct DecodeResults {
   ScoreResults scores;
   GatherResults gather;
