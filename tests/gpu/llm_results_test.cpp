@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "tests/models/shell.h"
 
 namespace stoat {
 namespace {
@@ -41,13 +41,8 @@ TEST(CommittedStepResults, AreWhatTheReadmeSays) {
   if (python.empty()) GTEST_SKIP() << "python3 was not found";
   const std::string command =
       python + " -B '" + (kRoot / "scripts/step_table.py").string() + "' --check 2>&1";
-  FILE* pipe = popen(command.c_str(), "r");
-  ASSERT_NE(pipe, nullptr);
-  std::string text;
-  std::array<char, 4096> buffer{};
-  while (const std::size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
-    text.append(buffer.data(), n);
-  EXPECT_EQ(pclose(pipe), 0) << text;
+  const Outcome outcome = shell(command);
+  EXPECT_EQ(outcome.code, 0) << outcome.text;
 }
 
 }  // namespace

@@ -5,13 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+
+#include "tests/models/shell.h"
 
 namespace stoat {
 namespace {
@@ -144,22 +145,11 @@ TEST(CommittedGpuResults, CountersStayNearTheBytesThatMustBeRead) {
   }
 }
 
-// What a command prints, and its exit code.
-std::pair<std::string, int> output_of(const std::string& command) {
-  std::string text;
-  FILE* pipe = popen(command.c_str(), "r");
-  if (!pipe) return {text, -1};
-  std::array<char, 4096> buffer{};
-  while (const std::size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
-    text.append(buffer.data(), n);
-  return {text, pclose(pipe)};
-}
-
 TEST(CommittedGpuResults, AreWhatTheReadmeSays) {
   const std::string python = STOAT_PYTHON;
   if (python.empty()) GTEST_SKIP() << "python3 was not found";
-  const auto [text, status] =
-      output_of(python + " -B '" STOAT_TEST_SOURCE_DIR "/scripts/gpu_table.py' --check 2>&1");
+  const auto [status, text] =
+      shell(python + " -B '" STOAT_TEST_SOURCE_DIR "/scripts/gpu_table.py' --check 2>&1");
   EXPECT_EQ(status, 0) << text;
   if (!text.empty()) std::fprintf(stderr, "%s", text.c_str());
 }
@@ -167,9 +157,9 @@ TEST(CommittedGpuResults, AreWhatTheReadmeSays) {
 TEST(CommittedGpuResults, AreOfTheseKernels) {
   const std::string python = STOAT_PYTHON;
   if (python.empty()) GTEST_SKIP() << "python3 was not found";
-  const auto [text, status] =
-      output_of(python + " -B '" STOAT_TEST_SOURCE_DIR "/scripts/kernel_hash.py' --against '" +
-                kResults.string() + "'/*.json 2>&1");
+  const auto [status, text] =
+      shell(python + " -B '" STOAT_TEST_SOURCE_DIR "/scripts/kernel_hash.py' --against '" +
+            kResults.string() + "'/*.json 2>&1");
   if (status == 0) return;
   std::fprintf(stderr,
                "\n********** WARNING: STALE GPU RESULTS **********\n%s"

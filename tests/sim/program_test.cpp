@@ -2,7 +2,6 @@
 // folder.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/files.h"
+#include "tests/models/shell.h"
 #include "traces/synth.h"
 #include "traces/writer.h"
 
@@ -20,11 +20,6 @@ namespace stoat {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Outcome {
-  int code = -1;
-  std::string text;  // stdout and stderr
-};
 
 class Program : public testing::Test {
  protected:
@@ -56,16 +51,6 @@ class Program : public testing::Test {
     const std::string command =
         "cd '" + in + "' && '" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' 2>&1 " + arguments;
     return shell(command);
-  }
-  static Outcome shell(const std::string& command) {
-    Outcome outcome;
-    FILE* pipe = ::popen(command.c_str(), "r");
-    char buffer[4096];
-    std::size_t n = 0;
-    while ((n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0) outcome.text.append(buffer, n);
-    const int status = ::pclose(pipe);
-    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return outcome;
   }
   std::string out(const std::string& name) const { return (folder_ / name).string(); }
 

@@ -1,31 +1,20 @@
 // `stoat memory` from outside: its table, its JSON, its exit codes.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
+#include "tests/models/shell.h"
+
 namespace stoat {
 namespace {
-
-struct Outcome {
-  int code = -1;
-  std::string text;
-};
 
 Outcome run(const std::string& arguments) {
   const std::string command =
       "'" + std::string(STOAT_TEST_BIN_DIR) + "/stoat' memory " + arguments + " 2>&1";
-  Outcome outcome;
-  FILE* pipe = ::popen(command.c_str(), "r");
-  char buffer[4096];
-  std::size_t n = 0;
-  while ((n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0) outcome.text.append(buffer, n);
-  const int status = ::pclose(pipe);
-  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return outcome;
+  return shell(command);
 }
 
 TEST(MemoryProgram, PrintsEveryPatternAndAddsItsEnergyUp) {

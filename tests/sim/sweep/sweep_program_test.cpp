@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "models/files.h"
+#include "tests/models/shell.h"
 #include "traces/synth.h"
 #include "traces/writer.h"
 
@@ -25,11 +26,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-
-struct Outcome {
-  int code = -1;
-  std::string text;  // stdout and stderr
-};
 
 class Sweep : public testing::Test {
  protected:
@@ -51,14 +47,7 @@ class Sweep : public testing::Test {
   }
   static Outcome run(const std::string& arguments, const std::string& before = "") {
     const std::string command = before + "'" + program() + "' sweep " + arguments + " 2>&1";
-    Outcome outcome;
-    FILE* pipe = ::popen(command.c_str(), "r");
-    char buffer[4096];
-    std::size_t n = 0;
-    while ((n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0) outcome.text.append(buffer, n);
-    const int status = ::pclose(pipe);
-    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return outcome;
+    return shell(command);
   }
   std::string results(const std::string& out) const {
     return read_file(path(out) + "/results.csv");
