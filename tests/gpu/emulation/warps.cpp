@@ -159,6 +159,7 @@ void run_block(Block& of) {
       return;
     } else {
       ++idle;
+      std::this_thread::yield();
     }
   }
   if (!of.error)
