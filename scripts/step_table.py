@@ -78,7 +78,7 @@ def peers_section(rows):
         fastest = min(peers, key=lambda row: row["median_us"])
         layers = here["dense"]["kv_bytes"] / own[0]["must_read_bytes"]
         dense = median(here["dense"]) - layers * max(0.0, own[0]["median_us"] - fastest["median_us"])
-        said.append(f"{dense / median(here[sampled[0]]):.2f}x at batch {batch} ({fastest['kernel']} "
+        said.append(f"{sampled[0]} {dense / median(here[sampled[0]]):.2f}x at batch {batch} ({fastest['kernel']} "
                     f"{fastest['median_us']:.1f}, ours {own[0]['median_us']:.1f} µs a layer alone)")
     if not said:
         return []

@@ -53,7 +53,7 @@ DecodeResults run_decode(const DecodeParams& params, const Cut& cut, const Launc
   a.params.keep_codes = true;
   a.signal_group = 1;
   std::exception_ptr error;
-  std::thread score([&] {
+  std::jthread score([&] {
     try {
       queue_score(a, launch);
     } catch (...) {

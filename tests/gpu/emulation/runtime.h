@@ -2,7 +2,9 @@
 // only.
 #pragma once
 
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 
 #include "tests/gpu/emulation/warps.h"
 
@@ -34,14 +36,16 @@ struct cudaLaunchConfig_t {
 
 namespace stoat::emulation {
 
-// Copies land late in every second launch.
+// Copies land late in about half of the launches, whichever of a few kernels take turns.
+inline Launch next_launch(dim3 grid, dim3 block) {
+  static std::uint64_t launches = 0;
+  ++launches;
+  return {grid.x, grid.y, block.x, launches, std::popcount(launches) % 2 == 0};
+}
 template <class... Parameters, class... Arguments>
 void launch_once(void (*kernel)(Parameters...), dim3 grid, dim3 block,
                  const Arguments&... arguments) {
-  static std::uint64_t launches = 0;
-  ++launches;
-  run({grid.x, grid.y, block.x, launches, launches % 2 == 0},
-      [&] { kernel(static_cast<Parameters>(arguments)...); });
+  run(next_launch(grid, block), [&] { kernel(static_cast<Parameters>(arguments)...); });
 }
 // kernel<<<grid, block, shared, stream>>>(...)
 template <class... Parameters>

@@ -43,8 +43,6 @@ struct Thread {
   std::deque<std::vector<Copy>> groups = std::deque<std::vector<Copy>>(1);  // the last is open
 };
 
-using Word = std::atomic_ref<std::uint32_t>;
-
 // Where threads meet: who comes last lets all go on.
 struct Meeting {
   std::uint32_t arrived = 0;
@@ -73,6 +71,7 @@ struct Block {
   std::vector<BulkCopy> on_their_way;
   ucontext_t scheduler{};
   Thread* running = nullptr;
+  std::uint32_t wait_for_others = 0;  // threads that wait for another block
   Report report;
   std::exception_ptr error;
 };
@@ -145,7 +144,7 @@ void run_block(Block& of) {
   }
   std::vector<std::uint32_t> order(of.warps.size()), next_lane(of.warps.size());
   std::iota(order.begin(), order.end(), 0);
-  // Other blocks may still bring what this one waits for, but not for ever.
+  // Another block may still bring what a thread waits for, but not for ever.
   constexpr std::uint32_t kPatience = 2000000;
   std::uint32_t idle = 0;
   const auto all_ended = [&of] {
@@ -157,9 +156,11 @@ void run_block(Block& of) {
       idle = 0;
     } else if (all_ended()) {
       return;
-    } else {
+    } else if (of.wait_for_others > 0) {
       ++idle;
       std::this_thread::yield();
+    } else {
+      idle = kPatience;
     }
   }
   if (!of.error)
@@ -251,7 +252,9 @@ void arrive_at_cluster() { ++block->cluster->arrived; }
 void wait_for_cluster() {
   Cluster& cluster = *block->cluster;
   const std::uint32_t all = block->launch.threads * block->launch.blocks;
+  ++block->wait_for_others;
   wait_until([&cluster, all] { return cluster.arrived >= all; });
+  --block->wait_for_others;
 }
 void* of_first_block(std::uint32_t address) {
   return block->cluster->first_origin.load() + static_cast<std::int32_t>(address - kSharedWindow);
@@ -291,17 +294,27 @@ void land(const BulkCopy& bulk) {
   std::memcpy(bulk.copy.to, bulk.copy.from, bulk.bytes);
   complete_bytes(barrier_at(bulk.barrier), bulk.bytes);
 }
+void land_copies_of(std::uint32_t barrier) {
+  std::erase_if(block->on_their_way, [barrier](const BulkCopy& bulk) {
+    if (bulk.barrier == barrier) land(bulk);
+    return bulk.barrier == barrier;
+  });
+}
 
 }  // namespace
 
 void init_barrier(std::uint32_t address, std::uint32_t arrivals) {
   BarrierState state{};
+  if (arrivals == 0 || arrivals > 255)
+    throw std::runtime_error("a barrier for " + std::to_string(arrivals) +
+                             " arrivals, not 1 to 255");
   state.arrivals = state.missing = static_cast<std::uint8_t>(arrivals);
   std::atomic_ref<std::uint64_t>(*barrier_at(address)) = std::bit_cast<std::uint64_t>(state);
 }
 void arrive_at(std::uint32_t address) { arrive_and_expect(address, 0); }
 void arrive_and_expect(std::uint32_t address, std::uint32_t bytes) {
   change(barrier_at(address), [bytes](BarrierState& state) {
+    if (state.missing == 0) throw std::runtime_error("one arrival more than a barrier waits for");
     state.bytes += static_cast<std::int32_t>(bytes);
     --state.missing;
   });
@@ -316,28 +329,22 @@ bool is_complete(std::uint32_t address, std::uint32_t parity) {
   return complete;
 }
 void wait_for_barrier(std::uint32_t address, std::uint32_t parity) {
-  auto& copies = block->on_their_way;
-  for (const BulkCopy& bulk : copies)
-    if (bulk.barrier == address) land(bulk);
-  std::erase_if(copies, [address](const BulkCopy& bulk) { return bulk.barrier == address; });
-  // Copies that are asked for only now land at once: somebody waits.
-  if (!has_passed(address, parity))
-    wait_until([address, parity] {
-      auto& later = block->on_their_way;
-      for (const BulkCopy& bulk : later)
-        if (bulk.barrier == address) land(bulk);
-      std::erase_if(later, [address](const BulkCopy& bulk) { return bulk.barrier == address; });
-      return has_passed(address, parity);
-    });
+  // Also copies that are asked for while somebody waits.
+  const auto passed = [address, parity] {
+    land_copies_of(address);
+    return has_passed(address, parity);
+  };
+  if (!passed()) wait_until(passed);
 }
 void copy_bulk(std::uint32_t to, const void* from, std::uint32_t bytes, std::uint32_t barrier) {
   if (block->running->index % kWarpThreads != 0) return;
   if (to % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0 || bytes % 16 != 0)
     throw std::runtime_error("a bulk copy whose place or size is not a multiple of 16");
   const BulkCopy bulk{{shared_pointer(to), from}, bytes, barrier};
-  if (!block->launch.late_copies) return land(bulk);
+  const bool never = block->launch.fault == Fault::kCopiesNeverLand;
+  if (!block->launch.late_copies && !never) return land(bulk);
   std::memset(bulk.copy.to, 0xff, bytes);
-  block->on_their_way.push_back(bulk);
+  if (!never) block->on_their_way.push_back(bulk);
 }
 
 void copy_async(std::uint32_t to, const void* from) {

@@ -36,8 +36,9 @@ struct Report {
   std::uint64_t conflicts = 0;     // of those, with two rows in one bank of shared memory
 };
 
-// Runs `kernel` once for every thread of a launch. Throws std::runtime_error when
-// no thread of a block can go on or an address is not aligned as the instruction needs it.
+// Runs `kernel` once for every thread of a launch. Throws std::runtime_error when no thread of a
+// block can go on, an address is not aligned as the instruction needs it, or a barrier gets more
+// arrivals than it waits for.
 Report run(const Launch& launch, const std::function<void()>& kernel);
 
 // --- For kernels: of the thread that calls. ---------------------------------------------------
